@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Warren's core: virtual hosts, exchanges, bindings, queues, users and permissions, and the boundary to the
+//! log.
+//!
+//! It names no wire protocol. Its canonical message is AMQP's: exchange, routing key, the encoded property
+//! list as it came, body octets. Nothing here waits, sleeps or knows the time: milliseconds come in as
+//! arguments, counted from the broker's start, and consumers are [sinks](consumer::Sink) that take what they have room
+//! for.
+//!
+//! Locks, in the order in which they may be taken: a virtual host's topology, a queue, a connection's sink.
+//! None is held while another thread is waited for.
+//!
+//! ```text
+//! publish:  VirtualHost::route ─▶ Queue::publish ─▶ Sink::deliver      (a run, straight to a consumer)
+//!                                         └───────▶ ready              (kept until a consumer has room)
+//! ack:      Queue::ack ─▶ Queue::resume ─▶ Sink::deliver
+//! ```
+
+#![deny(clippy::indexing_slicing)]
+
+pub mod access;
+pub mod arguments;
+pub mod broker;
+pub mod consumer;
+pub mod dead_letter;
+pub mod error;
+pub mod exchange;
+pub mod log;
+pub mod message;
+pub mod name;
+pub mod queue;
+pub mod vhost;
+
+pub use broker::Broker;
+pub use error::{Refusal, Resource};
+pub use message::{Attributes, Message, Parts, Publication, Spans};
+pub use vhost::VirtualHost;

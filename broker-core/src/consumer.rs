@@ -1,0 +1,292 @@
+//! The consumer as a queue sees it: something that takes messages while it has room.
+//!
+//! A queue pushes. It calls its consumers' [`Sink`]s under its own lock, whole runs at a time, and a sink
+//! takes as many messages as its credit (prefetch) and its outbox allow. One that took fewer than there
+//! were is left alone until it calls [`Queue::resume`](crate::queue::Queue::resume). A sink may lock what
+//! belongs to its connection, and nothing else: the order is queue before sink, never the reverse.
+
+use std::sync::Arc;
+
+use crate::arguments::Arguments;
+use crate::message::{Message, Parts, Publication};
+
+/// Identifies a consumer within its queue; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId(pub u64);
+
+/// Identifies a connection; never used twice in the life of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Takes what a queue has for a consumer.
+pub trait Sink: Send + Sync {
+    /// Reserves up to `wanted` deliveries for the consumer in `slot` and says how many it will take.
+    ///
+    /// Fewer than wanted means: the consumer has to be resumed before the queue asks again.
+    fn reserve(&self, slot: u32, wanted: usize) -> usize;
+
+    /// Takes deliveries from `run` until it ends or the consumer in `slot` has no more room. All of
+    /// a [reserved](Run::is_reserved) run has to be taken.
+    ///
+    /// Leaving some behind means: the consumer has to be resumed before the queue offers again.
+    fn deliver(&self, slot: u32, run: &mut Run<'_>);
+
+    /// The consumer in `slot` is gone, because its queue is.
+    fn cancelled(&self, slot: u32);
+}
+
+/// What a consumer asks for when it subscribes.
+#[derive(Clone)]
+pub struct Subscription {
+    /// Takes the deliveries.
+    pub sink: Arc<dyn Sink>,
+    /// Which of the sink's consumers this is.
+    pub slot: u32,
+    /// Its tag, for lists.
+    pub tag: Arc<str>,
+    /// Its channel's name, for lists.
+    pub channel: Arc<str>,
+    /// Deliveries need no acknowledgement.
+    pub no_ack: bool,
+    /// No other consumer beside this one.
+    pub exclusive: bool,
+    /// The most unacknowledged deliveries it takes; 0 is no limit. For lists: the sink enforces it.
+    pub prefetch_count: u16,
+    /// The consumer with the higher priority is served first (`x-priority`).
+    pub priority: i64,
+    /// Arguments as given, for lists.
+    pub arguments: Arguments,
+}
+
+/// A message in its place in a queue.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The message.
+    pub message: Message,
+    /// Place in the queue, dense and rising.
+    pub seq: u64,
+    /// When it expires, in the broker's milliseconds; `u64::MAX` is never.
+    pub expires_at: u64,
+    /// How often it came back from a consumer.
+    pub returns: u16,
+    /// It was handed to a consumer before.
+    pub redelivered: bool,
+    /// The log holds it.
+    pub logged: bool,
+}
+
+/// One message of a run, on its way to a consumer.
+pub struct Delivery<'d> {
+    body_len: usize,
+    content: Content<'d>,
+}
+
+enum Content<'d> {
+    Fresh {
+        publication: &'d Publication<'d>,
+        place: Place,
+    },
+    Stored(Entry),
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) seq: u64,
+    pub(crate) expires_at: u64,
+    pub(crate) logged: bool,
+}
+
+impl Place {
+    pub(crate) fn entry(self, message: Message) -> Entry {
+        Entry {
+            message,
+            seq: self.seq,
+            expires_at: self.expires_at,
+            returns: 0,
+            redelivered: false,
+            logged: self.logged,
+        }
+    }
+}
+
+impl Delivery<'_> {
+    /// The message's parts.
+    #[must_use]
+    #[inline]
+    pub fn parts(&self) -> Parts<'_> {
+        match &self.content {
+            Content::Fresh { publication, .. } => publication.parts(),
+            Content::Stored(entry) => entry.message.parts(),
+        }
+    }
+
+    /// Octets of the body.
+    #[must_use]
+    #[inline]
+    pub const fn body_len(&self) -> usize {
+        self.body_len
+    }
+
+    /// Whether it was handed to a consumer before.
+    #[must_use]
+    #[inline]
+    pub const fn redelivered(&self) -> bool {
+        match &self.content {
+            Content::Fresh { .. } => false,
+            Content::Stored(entry) => entry.redelivered,
+        }
+    }
+
+    /// Keeps the message until it is acknowledged.
+    #[must_use]
+    #[inline]
+    pub fn keep(self) -> Entry {
+        match self.content {
+            Content::Fresh { publication, place } => place.entry(publication.to_message()),
+            Content::Stored(entry) => entry,
+        }
+    }
+}
+
+/// Messages on offer to one consumer, in the order of the queue.
+pub struct Run<'r> {
+    source: Source<'r>,
+    reserved: bool,
+    taken: usize,
+    taken_bytes: usize,
+    taken_logged: Vec<u64>,
+    note_logged: bool,
+}
+
+pub(crate) enum Source<'r> {
+    /// Publications that nobody keeps yet, with their places.
+    Fresh {
+        publications: &'r [Publication<'r>],
+        places: &'r [Place],
+        next: usize,
+    },
+    /// The same, but only those with the indices in `picks`.
+    FreshPicks {
+        publications: &'r [Publication<'r>],
+        places: &'r [Place],
+        picks: &'r [u32],
+    },
+    /// Entries taken out of the queue, those with the indices in `picks`.
+    StoredPicks {
+        entries: &'r mut [Option<Entry>],
+        picks: &'r [u32],
+    },
+    /// Entries, all in order.
+    Stored {
+        entries: &'r mut [Option<Entry>],
+        next: usize,
+    },
+}
+
+impl<'r> Run<'r> {
+    pub(crate) const fn new(source: Source<'r>, reserved: bool, note_logged: bool) -> Self {
+        Self {
+            source,
+            reserved,
+            taken: 0,
+            taken_bytes: 0,
+            taken_logged: Vec::new(),
+            note_logged,
+        }
+    }
+
+    /// Whether [`Sink::reserve`] has promised to take all of it.
+    #[must_use]
+    pub const fn is_reserved(&self) -> bool {
+        self.reserved
+    }
+
+    /// Deliveries that are left.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.source {
+            Source::Fresh {
+                publications, next, ..
+            } => publications.len() - next,
+            Source::Stored { entries, next } => entries.len() - next,
+            Source::FreshPicks { picks, .. } | Source::StoredPicks { picks, .. } => picks.len(),
+        }
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next delivery; taking it is final.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a lending iterator: deliveries borrow the run"
+    )]
+    #[inline]
+    pub fn next(&mut self) -> Option<Delivery<'_>> {
+        let content = match &mut self.source {
+            Source::Fresh {
+                publications,
+                places,
+                next,
+            } => {
+                let publication = publications.get(*next)?;
+                let place = *places.get(*next)?;
+                *next += 1;
+                Content::Fresh { publication, place }
+            }
+            Source::FreshPicks {
+                publications,
+                places,
+                picks,
+            } => {
+                let (&pick, rest) = picks.split_first()?;
+                *picks = rest;
+                let publication = publications.get(pick as usize)?;
+                Content::Fresh {
+                    publication,
+                    place: *places.get(pick as usize)?,
+                }
+            }
+            Source::StoredPicks { entries, picks } => {
+                let (&pick, rest) = picks.split_first()?;
+                *picks = rest;
+                Content::Stored(entries.get_mut(pick as usize)?.take()?)
+            }
+            Source::Stored { entries, next } => {
+                let entry = entries.get_mut(*next)?.take()?;
+                *next += 1;
+                Content::Stored(entry)
+            }
+        };
+        let (body_len, seq, logged) = match &content {
+            Content::Fresh { publication, place } => {
+                (publication.body_len(), place.seq, place.logged)
+            }
+            Content::Stored(entry) => (entry.message.body_len(), entry.seq, entry.logged),
+        };
+        self.taken += 1;
+        self.taken_bytes += body_len;
+        if logged && self.note_logged {
+            self.taken_logged.push(seq);
+        }
+        Some(Delivery { body_len, content })
+    }
+
+    pub(crate) const fn taken(&self) -> usize {
+        self.taken
+    }
+
+    pub(crate) const fn taken_bytes(&self) -> usize {
+        self.taken_bytes
+    }
+
+    /// Sequence numbers of logged messages that were taken without need of an acknowledgement.
+    pub(crate) fn into_settled(self) -> Vec<u64> {
+        self.taken_logged
+    }
+}

@@ -1,0 +1,304 @@
+//! Dead letters: messages that die in one queue and go on to an exchange.
+//!
+//! The message gets an entry in its `x-death` header for the queue and the reason, newest first; its expiration is taken
+//! off and kept in that entry. A message that comes round to a queue for the second time without anybody
+//! having rejected it in between is dropped there: nobody would ever stop it.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proto_amqp::properties::{self, Properties};
+use proto_amqp::table::{ArrayReader, TableReader, TableWriter, Value, write_table};
+
+use crate::consumer::Entry;
+use crate::message::{Attributes, Message, Publication};
+use crate::name::ExchangeName;
+use crate::queue::arguments::DeadLetterTarget;
+use crate::queue::{DeathReason, Effects, Queue};
+use crate::vhost::VirtualHost;
+
+impl VirtualHost {
+    /// Sends messages that died in `queue` to its dead-letter exchange, and what dies of that on in turn.
+    pub(crate) fn dead_letter(
+        &self,
+        queue: &Arc<Queue>,
+        dead: Vec<(Entry, DeathReason)>,
+        now: u64,
+    ) {
+        let mut work = vec![(Arc::clone(queue), dead)];
+        while let Some((queue, dead)) = work.pop() {
+            let Some(target) = &queue.spec.settings.dead_letter else {
+                continue;
+            };
+            for (entry, reason) in dead {
+                self.move_on(&queue, target, &entry.message, reason, now, &mut work);
+            }
+        }
+    }
+
+    fn move_on(
+        &self,
+        queue: &Arc<Queue>,
+        target: &DeadLetterTarget,
+        message: &Message,
+        reason: DeathReason,
+        now: u64,
+        work: &mut Vec<(Arc<Queue>, Vec<(Entry, DeathReason)>)>,
+    ) {
+        let parts = message.parts();
+        // Properties were checked when the message came in.
+        let Ok(properties) = properties::summarise(parts.properties) else {
+            return;
+        };
+        let deaths = deaths_of(&properties);
+        let carbon_copies = if target.routing_key.is_some() {
+            Vec::new()
+        } else {
+            copies(&properties)
+        };
+        let routing_key = target.routing_key.as_deref().unwrap_or(parts.routing_key);
+        let mut keys = vec![routing_key];
+        keys.extend(carbon_copies);
+        let letter = Letter {
+            queue,
+            target,
+            message,
+            reason,
+            properties: &properties,
+        };
+        let Some(message) = letter.rewrite(routing_key) else {
+            return;
+        };
+        let headers = message.parts().properties;
+        let Ok(rewritten) = properties::summarise(headers) else {
+            return;
+        };
+        let exchange: &ExchangeName = &target.exchange;
+        // A dead-letter exchange that does not exist drops what it is sent.
+        let Ok(route) = self.route(exchange, &keys, rewritten.headers) else {
+            return;
+        };
+        let publication = [Publication::Owned(message.clone())];
+        for next in &route.queues {
+            if reason != DeathReason::Rejected
+                && in_automatic_cycle(deaths, next.spec.name.as_str().as_bytes(), queue, next)
+            {
+                continue;
+            }
+            let mut effects = Effects::default();
+            next.publish(&publication, now, &mut effects);
+            let dead = std::mem::take(&mut effects.dead);
+            effects.rejected.clear();
+            self.carry_out(next, &mut effects, now);
+            if !dead.is_empty() {
+                work.push((Arc::clone(next), dead));
+            }
+        }
+    }
+}
+
+/// Entries of `x-death`, newest first.
+fn deaths_of<'p>(properties: &Properties<'p>) -> ArrayReader<'p> {
+    match properties.headers_reader().get(b"x-death") {
+        Some(Value::Array(deaths)) => deaths,
+        _ => ArrayReader::default(),
+    }
+}
+
+/// The routing keys in `CC`; those in `BCC` are gone since the message was published.
+fn copies<'p>(properties: &Properties<'p>) -> Vec<&'p [u8]> {
+    match properties.headers_reader().get(b"CC") {
+        Some(Value::Array(keys)) => keys.filter_map(|key| key.as_longstr()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the message has been in `name` before and nobody rejected it since.
+fn in_automatic_cycle(
+    deaths: ArrayReader<'_>,
+    name: &[u8],
+    dying_in: &Arc<Queue>,
+    next: &Arc<Queue>,
+) -> bool {
+    if Arc::ptr_eq(dying_in, next) {
+        return true;
+    }
+    for death in deaths {
+        let Value::Table(death) = death else { continue };
+        if death.get(b"reason").and_then(|value| value.as_longstr()) == Some(b"rejected") {
+            return false;
+        }
+        if death.get(b"queue").and_then(|value| value.as_longstr()) == Some(name) {
+            return true;
+        }
+    }
+    false
+}
+
+struct Letter<'l> {
+    queue: &'l Queue,
+    target: &'l DeadLetterTarget,
+    message: &'l Message,
+    reason: DeathReason,
+    properties: &'l Properties<'l>,
+}
+
+/// One entry of `x-death`.
+struct Death<'d> {
+    count: i64,
+    reason: &'d [u8],
+    queue: &'d [u8],
+    time: u64,
+    exchange: &'d [u8],
+    routing_keys: Vec<&'d [u8]>,
+    original_expiration: Option<&'d [u8]>,
+}
+
+impl<'d> Death<'d> {
+    fn read(table: TableReader<'d>) -> Option<Self> {
+        let text = |name: &[u8]| table.get(name).and_then(|value| value.as_longstr());
+        let routing_keys = match table.get(b"routing-keys") {
+            Some(Value::Array(keys)) => keys.filter_map(|key| key.as_longstr()).collect(),
+            _ => Vec::new(),
+        };
+        Some(Self {
+            count: table
+                .get(b"count")
+                .and_then(|value| value.as_integer())
+                .unwrap_or(1),
+            reason: text(b"reason")?,
+            queue: text(b"queue")?,
+            time: match table.get(b"time") {
+                Some(Value::Timestamp(seconds)) => seconds,
+                _ => 0,
+            },
+            exchange: text(b"exchange").unwrap_or_default(),
+            routing_keys,
+            original_expiration: text(b"original-expiration"),
+        })
+    }
+
+    fn write(&self, table: &mut TableWriter<'_>) -> Result<(), proto_amqp::TableError> {
+        table.write(b"count", Value::LongLongInt(self.count))?;
+        table.write(b"reason", Value::LongString(self.reason))?;
+        table.write(b"queue", Value::LongString(self.queue))?;
+        table.write(b"time", Value::Timestamp(self.time))?;
+        table.write(b"exchange", Value::LongString(self.exchange))?;
+        table.array(b"routing-keys", |keys| {
+            self.routing_keys
+                .iter()
+                .try_for_each(|key| keys.write(Value::LongString(key)))
+        })?;
+        if let Some(expiration) = self.original_expiration {
+            table.write(b"original-expiration", Value::LongString(expiration))?;
+        }
+        Ok(())
+    }
+}
+
+impl Letter<'_> {
+    /// The message as it goes to the dead-letter exchange; `None` when its headers grow beyond all bounds.
+    fn rewrite(&self, routing_key: &[u8]) -> Option<Message> {
+        let parts = self.message.parts();
+        let mut deaths: Vec<Death<'_>> = deaths_of(self.properties)
+            .filter_map(|death| match death {
+                Value::Table(table) => Death::read(table),
+                _ => None,
+            })
+            .collect();
+        let (reason, queue) = (
+            self.reason.as_str().as_bytes(),
+            self.queue.spec.name.as_str().as_bytes(),
+        );
+        let known = deaths
+            .iter()
+            .position(|death| death.reason == reason && death.queue == queue);
+        let newest = match known {
+            Some(index) => {
+                let mut death = deaths.remove(index);
+                death.count = death.count.saturating_add(1);
+                death
+            }
+            None => {
+                let mut routing_keys = vec![parts.routing_key];
+                routing_keys.extend(copies(self.properties));
+                Death {
+                    count: 1,
+                    reason,
+                    queue,
+                    time: seconds_since_1970(),
+                    exchange: parts.exchange,
+                    routing_keys,
+                    original_expiration: self.properties.expiration,
+                }
+            }
+        };
+        deaths.insert(0, newest);
+        let mut table = Vec::new();
+        self.write_headers(&deaths, &mut table).ok()?;
+        let mut properties = *self.properties;
+        properties.headers = table.get(4..);
+        properties.expiration = None;
+        let mut encoded = Vec::new();
+        properties::encode(&properties, &mut encoded).ok()?;
+        let attributes = Attributes {
+            expiration: None,
+            ..self.message.attributes()
+        };
+        let exchange = self.target.exchange.as_str().as_bytes();
+        Some(Message::new(
+            exchange,
+            routing_key,
+            &encoded,
+            parts.body.to_vec(),
+            attributes,
+        ))
+    }
+
+    fn write_headers(
+        &self,
+        deaths: &[Death<'_>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), proto_amqp::TableError> {
+        let drops_copies = self.target.routing_key.is_some();
+        let parts = self.message.parts();
+        write_table(out, |headers| {
+            headers.array(b"x-death", |array| {
+                deaths
+                    .iter()
+                    .try_for_each(|death| array.table(|table| death.write(table)))
+            })?;
+            let mut first_known = false;
+            for (name, value) in self.properties.headers_reader() {
+                first_known |= name == b"x-first-death-reason";
+                let replaced = name == b"x-death"
+                    || name.starts_with(b"x-last-death-")
+                    || (drops_copies && name == b"CC");
+                if !replaced {
+                    headers.write(name, value)?;
+                }
+            }
+            let facts: [(&str, &[u8]); 3] = [
+                ("reason", self.reason.as_str().as_bytes()),
+                ("queue", self.queue.spec.name.as_str().as_bytes()),
+                ("exchange", parts.exchange),
+            ];
+            for (fact, value) in facts {
+                if !first_known {
+                    let name = format!("x-first-death-{fact}");
+                    headers.write(name.as_bytes(), Value::LongString(value))?;
+                }
+                let name = format!("x-last-death-{fact}");
+                headers.write(name.as_bytes(), Value::LongString(value))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The wall clock, for the eyes of whoever reads `x-death`; nothing is decided by it.
+fn seconds_since_1970() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,835 @@
+//! A virtual host: the registry of its exchanges and queues, and the way of a message through them.
+//!
+//! One reader-writer lock guards the topology. Publishing does not take it as long as nothing changes: a
+//! [`Route`] may be remembered until [`VirtualHost::epoch`] moves. Permissions are checked by the caller, before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use crate::arguments::{Arguments, Value};
+use crate::consumer::ConnectionId;
+use crate::error::{Refusal, Resource};
+use crate::exchange::{
+    Binding, Destination, Exchange, ExchangeSpec, ExchangeType, HeaderTable, Target,
+};
+use crate::log::Log;
+use crate::name::{ExchangeName, QueueName, VhostName};
+use crate::queue::arguments::{COMPARED, QueueArguments, QueueType};
+use crate::queue::{Effects, KeepReason, Queue, QueueId, QueueSpec};
+
+/// Names that begin so belong to the broker.
+const RESERVED_PREFIX: &str = "amq.";
+
+/// The exchanges that every virtual host has (AMQP 0-9-1 §3.1.3).
+const PREDECLARED: [(&str, ExchangeType); 7] = [
+    ("", ExchangeType::Direct),
+    ("amq.direct", ExchangeType::Direct),
+    ("amq.fanout", ExchangeType::Fanout),
+    ("amq.headers", ExchangeType::Headers),
+    ("amq.match", ExchangeType::Headers),
+    ("amq.rabbitmq.trace", ExchangeType::Topic),
+    ("amq.topic", ExchangeType::Topic),
+];
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Where a message goes.
+#[derive(Debug, Clone, Default)]
+pub struct Route {
+    /// The queues, each once.
+    pub queues: SmallVec<[Arc<Queue>; 2]>,
+    /// The message's headers had a say in it: it holds for this message only.
+    pub by_headers: bool,
+}
+
+/// What is asked of `queue.declare`.
+#[derive(Debug, Clone)]
+pub struct QueueDeclaration {
+    /// The name; the caller has made one up where the client sent none.
+    pub name: QueueName,
+    /// The name was made up by the broker, which may use the reserved prefix.
+    pub server_named: bool,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Belongs to the declaring connection.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// Arguments as given.
+    pub arguments: Arguments,
+}
+
+/// A virtual host.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// Its name.
+    pub name: VhostName,
+    log: Arc<dyn Log>,
+    queue_ids: Arc<AtomicU64>,
+    /// Exchanges, queues, bindings. Written by declarations, read by routing.
+    topology: RwLock<Topology>,
+    /// Rises with every change of the topology.
+    epoch: AtomicU64,
+    /// Queues in which something may expire.
+    watched: Mutex<Vec<Arc<Queue>>>,
+    queues_declared: AtomicU64,
+    queues_deleted: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Topology {
+    exchanges: Map<ExchangeName, Exchange>,
+    queues: Map<QueueName, Arc<Queue>>,
+    /// From which exchanges bindings lead to a destination.
+    sources: Map<Destination, Vec<ExchangeName>>,
+    /// The exclusive queues of a connection.
+    exclusive: Map<ConnectionId, Vec<QueueName>>,
+}
+
+impl VirtualHost {
+    pub(crate) fn new(name: VhostName, log: Arc<dyn Log>, queue_ids: Arc<AtomicU64>) -> Self {
+        let mut topology = Topology::default();
+        for (exchange, kind) in PREDECLARED {
+            let Ok(exchange) = ExchangeName::new(exchange) else {
+                continue;
+            };
+            let spec = ExchangeSpec {
+                name: exchange.clone(),
+                kind,
+                durable: true,
+                auto_delete: false,
+                internal: exchange.as_str() == "amq.rabbitmq.trace",
+                arguments: Arguments::new(),
+            };
+            topology.exchanges.insert(exchange, Exchange::new(spec));
+        }
+        Self {
+            name,
+            log,
+            queue_ids,
+            topology: RwLock::new(topology),
+            epoch: AtomicU64::new(1),
+            watched: Mutex::default(),
+            queues_declared: AtomicU64::new(0),
+            queues_deleted: AtomicU64::new(0),
+        }
+    }
+
+    /// Rises with every change of the topology: a remembered [`Route`] holds while it stays.
+    #[must_use]
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        // Acquire: pairs with the release in `changed`.
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    fn not_found(&self, resource: Resource) -> Refusal {
+        Refusal::NotFound {
+            resource,
+            vhost: self.name.clone(),
+        }
+    }
+
+    fn no_exchange(&self, name: &ExchangeName) -> Refusal {
+        self.not_found(Resource::Exchange(name.clone()))
+    }
+
+    fn no_queue(&self, name: &QueueName) -> Refusal {
+        self.not_found(Resource::Queue(name.clone()))
+    }
+
+    // ---- exchanges ----
+
+    /// The exchange of that name.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn exchange(&self, name: &ExchangeName) -> Result<ExchangeSpec, Refusal> {
+        let topology = self.topology.read();
+        let found = topology
+            .exchanges
+            .get(name)
+            .map(|exchange| exchange.spec.clone());
+        found.ok_or_else(|| self.no_exchange(name))
+    }
+
+    /// Declares an exchange, or checks that it is there with the same properties.
+    ///
+    /// # Errors
+    /// [`Refusal::DefaultExchange`], [`Refusal::ReservedPrefix`], [`Refusal::InvalidArgumentType`],
+    /// [`Refusal::Inequivalent`].
+    pub fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), Refusal> {
+        if spec.name.is_default() {
+            return Err(Refusal::DefaultExchange);
+        }
+        let mut topology = self.topology.write();
+        if let Some(existing) = topology.exchanges.get(&spec.name) {
+            return self.equivalent_exchange(&existing.spec, &spec);
+        }
+        if spec.name.as_str().starts_with(RESERVED_PREFIX) {
+            let name = spec.name.to_string();
+            return Err(Refusal::ReservedPrefix {
+                kind: "exchange",
+                name,
+            });
+        }
+        if let Some(value) = spec.arguments.get("alternate-exchange")
+            && value.as_text().is_none()
+        {
+            return Err(Refusal::InvalidArgumentType {
+                kind: value.type_name(),
+                key: "alternate-exchange",
+                resource: Resource::Exchange(spec.name),
+                vhost: self.name.clone(),
+            });
+        }
+        topology
+            .exchanges
+            .insert(spec.name.clone(), Exchange::new(spec));
+        drop(topology);
+        self.changed();
+        Ok(())
+    }
+
+    fn inequivalent(
+        &self,
+        property: &str,
+        resource: Resource,
+        received: String,
+        current: String,
+    ) -> Refusal {
+        let vhost = self.name.clone();
+        Refusal::Inequivalent {
+            property: property.to_owned(),
+            resource,
+            vhost,
+            received,
+            current,
+        }
+    }
+
+    fn equivalent_exchange(&self, old: &ExchangeSpec, new: &ExchangeSpec) -> Result<(), Refusal> {
+        let quoted = |value: &dyn std::fmt::Display| format!("'{value}'");
+        let differs = [
+            (
+                "type",
+                quoted(&new.kind.as_str()),
+                quoted(&old.kind.as_str()),
+            ),
+            ("durable", quoted(&new.durable), quoted(&old.durable)),
+            (
+                "auto_delete",
+                quoted(&new.auto_delete),
+                quoted(&old.auto_delete),
+            ),
+            ("internal", quoted(&new.internal), quoted(&old.internal)),
+            (
+                "alternate-exchange",
+                describe_argument(new.arguments.get("alternate-exchange")),
+                describe_argument(old.arguments.get("alternate-exchange")),
+            ),
+        ]
+        .into_iter()
+        .find(|(_, received, current)| received != current);
+        match differs {
+            None => Ok(()),
+            Some((property, received, current)) => {
+                let resource = Resource::Exchange(new.name.clone());
+                Err(self.inequivalent(property, resource, received, current))
+            }
+        }
+    }
+
+    /// Deletes an exchange; one that is not there counts as deleted.
+    ///
+    /// # Errors
+    /// [`Refusal::DefaultExchange`], [`Refusal::SystemExchange`], [`Refusal::InUse`].
+    pub fn delete_exchange(&self, name: &ExchangeName, if_unused: bool) -> Result<(), Refusal> {
+        if name.is_default() {
+            return Err(Refusal::DefaultExchange);
+        }
+        if name.as_str().starts_with(RESERVED_PREFIX) {
+            let (exchange, vhost) = (name.clone(), self.name.clone());
+            return Err(Refusal::SystemExchange { exchange, vhost });
+        }
+        let mut topology = self.topology.write();
+        let Some(exchange) = topology.exchanges.get(name) else {
+            return Ok(());
+        };
+        if if_unused && exchange.has_bindings() {
+            let resource = Resource::Exchange(name.clone());
+            return Err(Refusal::InUse {
+                resource,
+                vhost: self.name.clone(),
+            });
+        }
+        topology.remove_exchange(name);
+        drop(topology);
+        self.changed();
+        Ok(())
+    }
+
+    /// All exchanges, by name.
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<ExchangeSpec> {
+        let topology = self.topology.read();
+        let mut specs: Vec<_> = topology
+            .exchanges
+            .values()
+            .map(|exchange| exchange.spec.clone())
+            .collect();
+        specs.sort_by(|a, b| a.name.cmp(&b.name));
+        specs
+    }
+
+    // ---- queues ----
+
+    /// The queue of that name.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn queue(&self, name: &QueueName) -> Result<Arc<Queue>, Refusal> {
+        let found = self.topology.read().queues.get(name).cloned();
+        found.ok_or_else(|| self.no_queue(name))
+    }
+
+    /// The queue of that name, unless it belongs to another connection.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Locked`].
+    pub fn queue_for(
+        &self,
+        name: &QueueName,
+        connection: ConnectionId,
+    ) -> Result<Arc<Queue>, Refusal> {
+        let queue = self.queue(name)?;
+        self.not_locked(&queue, connection)?;
+        Ok(queue)
+    }
+
+    fn not_locked(&self, queue: &Queue, connection: ConnectionId) -> Result<(), Refusal> {
+        match queue.spec.exclusive_owner {
+            Some(owner) if owner != connection => Err(self.locked(&queue.spec.name)),
+            _ => Ok(()),
+        }
+    }
+
+    fn locked(&self, queue: &QueueName) -> Refusal {
+        Refusal::Locked {
+            queue: queue.clone(),
+            vhost: self.name.clone(),
+        }
+    }
+
+    /// Declares a queue for a connection, or checks that it is there with the same properties.
+    ///
+    /// # Errors
+    /// [`Refusal::ReservedPrefix`], [`Refusal::Locked`], [`Refusal::Inequivalent`],
+    /// [`Refusal::InvalidArgument`], [`Refusal::InvalidProperty`].
+    pub fn declare_queue(
+        &self,
+        declaration: QueueDeclaration,
+        connection: ConnectionId,
+        now: u64,
+    ) -> Result<Arc<Queue>, Refusal> {
+        let name = &declaration.name;
+        if name.as_str().starts_with(RESERVED_PREFIX) && !declaration.server_named {
+            return Err(Refusal::ReservedPrefix {
+                kind: "queue",
+                name: name.to_string(),
+            });
+        }
+        if let Some(queue) = self.topology.read().queues.get(name) {
+            return self.redeclare(queue, &declaration, connection, now);
+        }
+        let settings = self.queue_settings(&declaration)?;
+        let mut topology = self.topology.write();
+        // Somebody may have been faster between the two locks.
+        if let Some(queue) = topology.queues.get(name) {
+            return self.redeclare(queue, &declaration, connection, now);
+        }
+        let spec = QueueSpec {
+            name: name.clone(),
+            // RabbitMQ: an exclusive queue is never durable, whatever was asked for.
+            durable: declaration.durable && !declaration.exclusive,
+            exclusive_owner: declaration.exclusive.then_some(connection),
+            auto_delete: declaration.auto_delete,
+            arguments: declaration.arguments.clone(),
+            settings,
+        };
+        // Relaxed: only uniqueness matters.
+        let id = QueueId(self.queue_ids.fetch_add(1, Ordering::Relaxed));
+        let queue = Arc::new(Queue::new(id, spec, Arc::clone(&self.log), now));
+        topology.queues.insert(name.clone(), Arc::clone(&queue));
+        if declaration.exclusive {
+            topology
+                .exclusive
+                .entry(connection)
+                .or_default()
+                .push(name.clone());
+        }
+        drop(topology);
+        if queue.spec.settings.expires.is_some() {
+            self.watched.lock().push(Arc::clone(&queue));
+        }
+        // Relaxed: a statistic.
+        self.queues_declared.fetch_add(1, Ordering::Relaxed);
+        self.changed();
+        Ok(queue)
+    }
+
+    fn queue_settings(&self, declaration: &QueueDeclaration) -> Result<QueueArguments, Refusal> {
+        let resource = || Resource::Queue(declaration.name.clone());
+        let vhost = || self.name.clone();
+        if let Some(value) = declaration.arguments.get("x-dead-letter-exchange")
+            && value.as_text().is_none()
+        {
+            return Err(Refusal::InvalidArgumentType {
+                kind: value.type_name(),
+                key: "x-dead-letter-exchange",
+                resource: resource(),
+                vhost: vhost(),
+            });
+        }
+        let settings = QueueArguments::parse(&declaration.arguments).map_err(|error| {
+            Refusal::InvalidArgument {
+                key: error.key.to_string(),
+                resource: resource(),
+                vhost: vhost(),
+                reason: error.reason,
+            }
+        })?;
+        if settings.queue_type == QueueType::Quorum {
+            let wrong = if !declaration.durable {
+                Some("non-durable")
+            } else if declaration.exclusive {
+                Some("exclusive-owner")
+            } else if declaration.auto_delete {
+                Some("auto-delete")
+            } else {
+                None
+            };
+            if let Some(property) = wrong {
+                return Err(Refusal::InvalidProperty {
+                    property,
+                    resource: resource(),
+                    vhost: vhost(),
+                });
+            }
+        }
+        Ok(settings)
+    }
+
+    fn redeclare(
+        &self,
+        queue: &Arc<Queue>,
+        declaration: &QueueDeclaration,
+        connection: ConnectionId,
+        now: u64,
+    ) -> Result<Arc<Queue>, Refusal> {
+        let spec = &queue.spec;
+        let owned = declaration.exclusive.then_some(connection);
+        if spec.exclusive_owner != owned {
+            return Err(self.locked(&spec.name));
+        }
+        let resource = Resource::Queue(spec.name.clone());
+        let quoted = |value: bool| format!("'{value}'");
+        let durable = declaration.durable && !declaration.exclusive;
+        for (property, received, current) in [
+            ("durable", durable, spec.durable),
+            ("auto_delete", declaration.auto_delete, spec.auto_delete),
+        ] {
+            if received != current {
+                let (received, current) = (quoted(received), quoted(current));
+                return Err(self.inequivalent(property, resource, received, current));
+            }
+        }
+        let classic = |key: &str, value: Option<&Value>| {
+            key == "x-queue-type" && value.is_none_or(|value| value.as_text() == Some("classic"))
+        };
+        for key in COMPARED {
+            let (new, old) = (declaration.arguments.get(key), spec.arguments.get(key));
+            let same = match (new, old) {
+                (None, None) => true,
+                (Some(new), Some(old)) => new.equivalent(old),
+                _ => classic(key, new) && classic(key, old),
+            };
+            if !same {
+                let (new, old) = (describe_argument(new), describe_argument(old));
+                return Err(self.inequivalent(key, resource, new, old));
+            }
+        }
+        queue.touch(now);
+        Ok(Arc::clone(queue))
+    }
+
+    /// Deletes a queue and gives how many messages were ready in it; one that is not there had none.
+    ///
+    /// # Errors
+    /// [`Refusal::Locked`], [`Refusal::InUse`], [`Refusal::NotEmpty`].
+    pub fn delete_queue(
+        &self,
+        name: &QueueName,
+        connection: Option<ConnectionId>,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<u64, Refusal> {
+        let Ok(queue) = self.queue(name) else {
+            return Ok(0);
+        };
+        if let Some(connection) = connection {
+            self.not_locked(&queue, connection)?;
+        }
+        self.remove_queue(&queue, if_unused, if_empty)
+            .map_err(|reason| match reason {
+                KeepReason::InUse => {
+                    let resource = Resource::Queue(name.clone());
+                    Refusal::InUse {
+                        resource,
+                        vhost: self.name.clone(),
+                    }
+                }
+                KeepReason::NotEmpty => Refusal::NotEmpty {
+                    queue: name.clone(),
+                    vhost: self.name.clone(),
+                },
+            })
+    }
+
+    fn remove_queue(
+        &self,
+        queue: &Arc<Queue>,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<u64, KeepReason> {
+        let mut topology = self.topology.write();
+        let name = &queue.spec.name;
+        // Another queue of the same name may have taken the place in the meantime.
+        if !topology
+            .queues
+            .get(name)
+            .is_some_and(|there| Arc::ptr_eq(there, queue))
+        {
+            return Ok(0);
+        }
+        // Topology before queue is the order of the locks; nobody declares it again in between.
+        let count = queue.delete(if_unused, if_empty)?;
+        topology.queues.remove(name);
+        topology.forget_destination(&Destination::Queue(name.clone()));
+        if let Some(owner) = queue.spec.exclusive_owner
+            && let Some(owned) = topology.exclusive.get_mut(&owner)
+        {
+            owned.retain(|there| there != name);
+            if owned.is_empty() {
+                topology.exclusive.remove(&owner);
+            }
+        }
+        drop(topology);
+        // Relaxed: a statistic.
+        self.queues_deleted.fetch_add(1, Ordering::Relaxed);
+        self.changed();
+        Ok(count)
+    }
+
+    /// Deletes the exclusive queues of a connection that ends.
+    pub fn connection_closed(&self, connection: ConnectionId) {
+        let names = self.topology.read().exclusive.get(&connection).cloned();
+        for name in names.into_iter().flatten() {
+            if let Ok(queue) = self.queue(&name) {
+                self.remove_queue(&queue, false, false).ok();
+            }
+        }
+    }
+
+    pub(crate) fn delete_everything(&self) {
+        for queue in self.queues() {
+            self.remove_queue(&queue, false, false).ok();
+        }
+        *self.topology.write() = Topology::default();
+        self.watched.lock().clear();
+        self.changed();
+    }
+
+    /// All queues, by name.
+    #[must_use]
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        let mut queues: Vec<_> = self.topology.read().queues.values().cloned().collect();
+        queues.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        queues
+    }
+
+    /// How many queues were declared anew and how many deleted, ever.
+    #[must_use]
+    pub fn queue_churn(&self) -> (u64, u64) {
+        // Relaxed: statistics.
+        let declared = self.queues_declared.load(Ordering::Relaxed);
+        (declared, self.queues_deleted.load(Ordering::Relaxed))
+    }
+
+    // ---- bindings ----
+
+    /// Binds a queue or an exchange to a source exchange; binding again changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::DefaultExchange`], [`Refusal::NotFound`] (of the source first), [`Refusal::InvalidMatch`],
+    /// [`Refusal::Locked`].
+    pub fn bind(&self, binding: Binding, connection: ConnectionId) -> Result<(), Refusal> {
+        self.refuse_default(&binding)?;
+        let mut topology = self.topology.write();
+        if !topology.exchanges.contains_key(&binding.source) {
+            return Err(self.no_exchange(&binding.source));
+        }
+        let target = match &binding.destination {
+            Destination::Queue(name) => {
+                let queue = topology
+                    .queues
+                    .get(name)
+                    .ok_or_else(|| self.no_queue(name))?;
+                self.not_locked(queue, connection)?;
+                Target::Queue(Arc::clone(queue))
+            }
+            Destination::Exchange(name) => {
+                if !topology.exchanges.contains_key(name) {
+                    return Err(self.no_exchange(name));
+                }
+                Target::Exchange(name.clone())
+            }
+        };
+        if let Some(source) = topology.exchanges.get_mut(&binding.source) {
+            source.bind(target, &binding.routing_key, binding.arguments)?;
+        }
+        let sources = topology.sources.entry(binding.destination).or_default();
+        if !sources.contains(&binding.source) {
+            sources.push(binding.source);
+        }
+        drop(topology);
+        self.changed();
+        Ok(())
+    }
+
+    /// Removes a binding; one that is not there counts as removed.
+    ///
+    /// # Errors
+    /// [`Refusal::DefaultExchange`], [`Refusal::Locked`].
+    pub fn unbind(&self, binding: &Binding, connection: ConnectionId) -> Result<(), Refusal> {
+        self.refuse_default(binding)?;
+        let mut topology = self.topology.write();
+        if let Destination::Queue(name) = &binding.destination
+            && let Some(queue) = topology.queues.get(name)
+        {
+            self.not_locked(queue, connection)?;
+        }
+        let Some(source) = topology.exchanges.get_mut(&binding.source) else {
+            return Ok(());
+        };
+        if !source.unbind(
+            &binding.destination,
+            &binding.routing_key,
+            &binding.arguments,
+        ) {
+            return Ok(());
+        }
+        if !source.leads_to(&binding.destination)
+            && let Some(sources) = topology.sources.get_mut(&binding.destination)
+        {
+            sources.retain(|name| *name != binding.source);
+            if sources.is_empty() {
+                topology.sources.remove(&binding.destination);
+            }
+        }
+        topology.auto_delete(&binding.source);
+        drop(topology);
+        self.changed();
+        Ok(())
+    }
+
+    fn refuse_default(&self, binding: &Binding) -> Result<(), Refusal> {
+        let to_default =
+            matches!(&binding.destination, Destination::Exchange(name) if name.is_default());
+        if binding.source.is_default() || to_default {
+            return Err(Refusal::DefaultExchange);
+        }
+        Ok(())
+    }
+
+    /// All bindings, those of queues to the default exchange included and first.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<Binding> {
+        let topology = self.topology.read();
+        let implicit = topology.queues.keys().filter_map(|name| {
+            Some(Binding {
+                source: ExchangeName::new("").ok()?,
+                destination: Destination::Queue(name.clone()),
+                routing_key: name.as_str().as_bytes().into(),
+                arguments: Arguments::new(),
+            })
+        });
+        let explicit = topology.exchanges.values().flat_map(Exchange::bindings);
+        let mut bindings: Vec<_> = implicit.chain(explicit).collect();
+        bindings.sort_by(|a, b| {
+            (&a.source, &a.destination, &a.routing_key).cmp(&(
+                &b.source,
+                &b.destination,
+                &b.routing_key,
+            ))
+        });
+        bindings
+    }
+
+    // ---- messages ----
+
+    /// Where a message goes that is published to `exchange` with these keys (the routing key first, then those
+    /// of CC and BCC) and headers: through bindings between exchanges and through alternate exchanges,
+    /// to each queue once.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when the exchange does not exist.
+    pub fn route(
+        &self,
+        exchange: &ExchangeName,
+        keys: &[&[u8]],
+        headers: HeaderTable<'_>,
+    ) -> Result<Route, Refusal> {
+        let topology = self.topology.read();
+        if !topology.exchanges.contains_key(exchange) {
+            return Err(self.no_exchange(exchange));
+        }
+        let mut route = Route::default();
+        let mut targets = Vec::new();
+        let mut visited: SmallVec<[&str; 4]> = SmallVec::new();
+        let mut pending: SmallVec<[&str; 4]> = SmallVec::new();
+        pending.push(exchange.as_str());
+        while let Some(name) = pending.pop() {
+            if visited.contains(&name) {
+                continue;
+            }
+            visited.push(name);
+            if name.is_empty() {
+                for key in keys {
+                    let queue = std::str::from_utf8(key).ok();
+                    let queue = queue.and_then(|key| topology.queues.get(key));
+                    route.queues.extend(queue.cloned());
+                }
+                continue;
+            }
+            let Some(exchange) = topology.exchanges.get(name) else {
+                continue;
+            };
+            route.by_headers |= exchange.routes_by_headers();
+            targets.clear();
+            for key in keys {
+                exchange.route(key, headers, &mut targets);
+                if exchange.routes_by_headers() || exchange.spec.kind == ExchangeType::Fanout {
+                    break;
+                }
+            }
+            for target in &targets {
+                match target {
+                    Target::Queue(queue) => route.queues.push(Arc::clone(queue)),
+                    Target::Exchange(name) => pending.push(name.as_str()),
+                }
+            }
+            if targets.is_empty() {
+                pending.extend(exchange.spec.alternate());
+            }
+        }
+        if route.queues.len() > 1 {
+            route.queues.sort_unstable_by_key(|queue| queue.id);
+            route.queues.dedup_by_key(|queue| queue.id);
+        }
+        Ok(route)
+    }
+
+    /// Carries out what a batch left to do: dead letters on their way, queues that go with their last
+    /// consumer, queues that the sweep has to know. Leaves `effects` as new, but for `rejected`.
+    pub fn carry_out(&self, queue: &Arc<Queue>, effects: &mut Effects, now: u64) {
+        if effects.watch_expiry {
+            effects.watch_expiry = false;
+            self.watched.lock().push(Arc::clone(queue));
+        }
+        if !effects.dead.is_empty() {
+            let dead = std::mem::take(&mut effects.dead);
+            self.dead_letter(queue, dead, now);
+        }
+        if effects.delete_queue {
+            effects.delete_queue = false;
+            // Somebody may have subscribed in between: then it stays.
+            self.remove_queue(queue, true, false).ok();
+        }
+    }
+
+    /// Drops what has expired since the last sweep, and queues that nobody used for too long. To be called
+    /// every few milliseconds.
+    pub fn sweep(&self, now: u64) {
+        let watched: Vec<Arc<Queue>> = {
+            let mut watched = self.watched.lock();
+            watched.retain(|queue| Arc::strong_count(queue) > 1);
+            watched.clone()
+        };
+        for queue in watched {
+            let mut effects = Effects::default();
+            queue.sweep(now, &mut effects);
+            if queue.is_abandoned(now) {
+                self.remove_queue(&queue, true, false).ok();
+            }
+            self.carry_out(&queue, &mut effects, now);
+        }
+    }
+}
+
+impl Topology {
+    /// Removes a binding destination from all sources, and sources that go with their last binding.
+    fn forget_destination(&mut self, destination: &Destination) {
+        for source in self.sources.remove(destination).into_iter().flatten() {
+            if let Some(exchange) = self.exchanges.get_mut(&source) {
+                exchange.unbind_all(destination);
+            }
+            self.auto_delete(&source);
+        }
+    }
+
+    fn remove_exchange(&mut self, name: &ExchangeName) {
+        let Some(exchange) = self.exchanges.remove(name) else {
+            return;
+        };
+        for destination in exchange.destinations() {
+            if let Some(sources) = self.sources.get_mut(destination) {
+                sources.retain(|source| source != name);
+                if sources.is_empty() {
+                    self.sources.remove(destination);
+                }
+            }
+        }
+        self.forget_destination(&Destination::Exchange(name.clone()));
+    }
+
+    /// An auto-delete exchange goes when its last binding as a source has gone.
+    fn auto_delete(&mut self, name: &ExchangeName) {
+        let goes = self
+            .exchanges
+            .get(name)
+            .is_some_and(|exchange| exchange.spec.auto_delete && !exchange.has_bindings());
+        if goes {
+            self.remove_exchange(name);
+        }
+    }
+}
+
+/// An argument as it stands in the text of a refused redeclaration.
+fn describe_argument(value: Option<&Value>) -> String {
+    value.map_or_else(
+        || "none".to_owned(),
+        |value| format!("the value '{value}' of type '{}'", value.type_name()),
+    )
+}
+
+#[cfg(test)]
+mod tests;
