@@ -72,11 +72,7 @@ impl PermissionSpec {
     /// Everything.
     #[must_use]
     pub fn all() -> Self {
-        Self {
-            configure: ".*".into(),
-            write: ".*".into(),
-            read: ".*".into(),
-        }
+        Self { configure: ".*".into(), write: ".*".into(), read: ".*".into() }
     }
 }
 
@@ -111,10 +107,7 @@ enum Pattern {
 
 impl Pattern {
     fn compile(pattern: &str) -> Result<Self, InvalidPattern> {
-        let refuse = |reason: String| InvalidPattern {
-            pattern: pattern.to_owned(),
-            reason,
-        };
+        let refuse = |reason: String| InvalidPattern { pattern: pattern.to_owned(), reason };
         match pattern {
             "" | "^$" => return Ok(Self::Nothing),
             ".*" | "^.*$" | "^.*" | ".*$" => return Ok(Self::Everything),
@@ -274,10 +267,7 @@ impl Registry {
             Resource::Exchange(name) if name.is_default() => "amq.default",
             Resource::Exchange(name) => name.as_str(),
         };
-        if self
-            .permission(user, vhost)
-            .is_some_and(|row| row.allows(access, name))
-        {
+        if self.permission(user, vhost).is_some_and(|row| row.allows(access, name)) {
             return Ok(());
         }
         Err(Refusal::Access {
@@ -290,10 +280,7 @@ impl Registry {
     /// A user's permission in a virtual host; without one there is no way in.
     #[must_use]
     pub fn permission(&self, user: &UserName, vhost: &VhostName) -> Option<Arc<Permission>> {
-        self.permissions
-            .read()
-            .get(&(user.clone(), vhost.clone()))
-            .cloned()
+        self.permissions.read().get(&(user.clone(), vhost.clone())).cloned()
     }
 
     /// Adds a user.
@@ -312,11 +299,7 @@ impl Registry {
         if self.user(name.as_str()).is_some() {
             return Err(UserError::Exists(name));
         }
-        let user = User {
-            name: name.clone(),
-            tags,
-            password: PasswordHash::argon2id(password),
-        };
+        let user = User { name: name.clone(), tags, password: PasswordHash::argon2id(password) };
         self.users.write().insert(name, Arc::new(user));
         self.changed();
         Ok(())
@@ -342,9 +325,7 @@ impl Registry {
         change: impl FnOnce(&mut User),
     ) -> Result<(), UserError> {
         let mut users = self.users.write();
-        let user = users
-            .get_mut(name)
-            .ok_or_else(|| UserError::NoUser(name.clone()))?;
+        let user = users.get_mut(name).ok_or_else(|| UserError::NoUser(name.clone()))?;
         change(Arc::make_mut(user));
         drop(users);
         self.changed();
@@ -398,9 +379,7 @@ impl Registry {
             return Err(UserError::NoUser(user.clone()));
         }
         let permission = Arc::new(Permission::compile(spec)?);
-        self.permissions
-            .write()
-            .insert((user.clone(), vhost.clone()), permission);
+        self.permissions.write().insert((user.clone(), vhost.clone()), permission);
         self.changed();
         Ok(())
     }
@@ -413,18 +392,14 @@ impl Registry {
         if self.user(user.as_str()).is_none() {
             return Err(UserError::NoUser(user.clone()));
         }
-        self.permissions
-            .write()
-            .remove(&(user.clone(), vhost.clone()));
+        self.permissions.write().remove(&(user.clone(), vhost.clone()));
         self.changed();
         Ok(())
     }
 
     /// Forgets the permissions of a virtual host that is deleted.
     pub(crate) fn forget_vhost(&self, vhost: &VhostName) {
-        self.permissions
-            .write()
-            .retain(|(_, there), _| there != vhost);
+        self.permissions.write().retain(|(_, there), _| there != vhost);
         self.changed();
     }
 
@@ -449,10 +424,7 @@ mod tests {
 
     fn registry() -> (Registry, UserName, VhostName) {
         let registry = Registry::new(vec!["guest".into()]);
-        let (guest, root) = (
-            UserName::new("guest").unwrap(),
-            VhostName::new("/").unwrap(),
-        );
+        let (guest, root) = (UserName::new("guest").unwrap(), VhostName::new("/").unwrap());
         registry.add_user(guest.clone(), b"guest", vec![]).unwrap();
         (registry, guest, root)
     }
@@ -494,32 +466,13 @@ mod tests {
         };
         let queue = Resource::Queue(QueueName::new("app.q").unwrap());
         let default = Resource::Exchange(ExchangeName::new("").unwrap());
-        assert!(
-            registry
-                .check(&guest, &root, &queue, Access::Configure)
-                .is_err()
-        );
+        assert!(registry.check(&guest, &root, &queue, Access::Configure).is_err());
         registry.set_permission(&guest, &root, spec).unwrap();
-        assert!(
-            registry
-                .check(&guest, &root, &queue, Access::Configure)
-                .is_ok()
-        );
-        assert!(
-            registry
-                .check(&guest, &root, &queue, Access::Write)
-                .is_err()
-        );
-        assert!(
-            registry
-                .check(&guest, &root, &default, Access::Write)
-                .is_ok()
-        );
+        assert!(registry.check(&guest, &root, &queue, Access::Configure).is_ok());
+        assert!(registry.check(&guest, &root, &queue, Access::Write).is_err());
+        assert!(registry.check(&guest, &root, &default, Access::Write).is_ok());
         assert_eq!(
-            registry
-                .check(&guest, &root, &queue, Access::Read)
-                .unwrap_err()
-                .to_string(),
+            registry.check(&guest, &root, &queue, Access::Read).unwrap_err().to_string(),
             "access to queue 'app.q' in vhost '/' refused for user 'guest'"
         );
     }
@@ -527,13 +480,7 @@ mod tests {
     #[test]
     fn a_pattern_that_explodes_is_refused() {
         let (registry, guest, root) = registry();
-        let spec = PermissionSpec {
-            configure: "(a{1000}){1000}".into(),
-            ..PermissionSpec::all()
-        };
-        assert!(matches!(
-            registry.set_permission(&guest, &root, spec),
-            Err(UserError::Pattern(_))
-        ));
+        let spec = PermissionSpec { configure: "(a{1000}){1000}".into(), ..PermissionSpec::all() };
+        assert!(matches!(registry.set_permission(&guest, &root, spec), Err(UserError::Pattern(_))));
     }
 }

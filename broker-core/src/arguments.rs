@@ -188,12 +188,7 @@ impl Arguments {
     #[must_use]
     pub fn from_table(contents: &[u8]) -> Self {
         TableReader::new(contents)
-            .map(|(name, value)| {
-                (
-                    String::from_utf8_lossy(name).into(),
-                    Value::from_wire(value),
-                )
-            })
+            .map(|(name, value)| (String::from_utf8_lossy(name).into(), Value::from_wire(value)))
             .collect()
     }
 
@@ -263,13 +258,10 @@ mod tests {
 
     #[test]
     fn the_first_of_a_repeated_name_counts() {
-        let arguments: Arguments = [
-            ("b".into(), Value::Void),
-            ("a".into(), Value::Byte(1)),
-            ("a".into(), Value::Byte(2)),
-        ]
-        .into_iter()
-        .collect();
+        let arguments: Arguments =
+            [("b".into(), Value::Void), ("a".into(), Value::Byte(1)), ("a".into(), Value::Byte(2))]
+                .into_iter()
+                .collect();
         assert_eq!(arguments.get("a"), Some(&Value::Byte(1)));
         assert_eq!(arguments.to_string(), "[{\"a\",1},{\"b\",undefined}]");
     }

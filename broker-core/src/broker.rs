@@ -60,10 +60,8 @@ impl Broker {
     ) -> Result<(), BootstrapError> {
         let vhost = self.add_vhost(vhost)?;
         let user = UserName::new(user).map_err(|_| BootstrapError::Name)?;
-        self.access
-            .add_user(user.clone(), password, vec!["administrator".to_owned()])?;
-        self.access
-            .set_permission(&user, &vhost.name, PermissionSpec::all())?;
+        self.access.add_user(user.clone(), password, vec!["administrator".to_owned()])?;
+        self.access.set_permission(&user, &vhost.name, PermissionSpec::all())?;
         Ok(())
     }
 
@@ -85,11 +83,7 @@ impl Broker {
             return Err(VhostError::Exists(name).into());
         }
         let log = Arc::clone(&self.log);
-        let vhost = Arc::new(VirtualHost::new(
-            name.clone(),
-            log,
-            Arc::clone(&self.queue_ids),
-        ));
+        let vhost = Arc::new(VirtualHost::new(name.clone(), log, Arc::clone(&self.queue_ids)));
         vhosts.insert(name, Arc::clone(&vhost));
         Ok(vhost)
     }

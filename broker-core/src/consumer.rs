@@ -82,10 +82,7 @@ pub struct Delivery<'d> {
 }
 
 enum Content<'d> {
-    Fresh {
-        publication: &'d Publication<'d>,
-        place: Place,
-    },
+    Fresh { publication: &'d Publication<'d>, place: Place },
     Stored(Entry),
 }
 
@@ -160,39 +157,18 @@ pub struct Run<'r> {
 
 pub(crate) enum Source<'r> {
     /// Publications that nobody keeps yet, with their places.
-    Fresh {
-        publications: &'r [Publication<'r>],
-        places: &'r [Place],
-        next: usize,
-    },
+    Fresh { publications: &'r [Publication<'r>], places: &'r [Place], next: usize },
     /// The same, but only those with the indices in `picks`.
-    FreshPicks {
-        publications: &'r [Publication<'r>],
-        places: &'r [Place],
-        picks: &'r [u32],
-    },
+    FreshPicks { publications: &'r [Publication<'r>], places: &'r [Place], picks: &'r [u32] },
     /// Entries taken out of the queue, those with the indices in `picks`.
-    StoredPicks {
-        entries: &'r mut [Option<Entry>],
-        picks: &'r [u32],
-    },
+    StoredPicks { entries: &'r mut [Option<Entry>], picks: &'r [u32] },
     /// Entries, all in order.
-    Stored {
-        entries: &'r mut [Option<Entry>],
-        next: usize,
-    },
+    Stored { entries: &'r mut [Option<Entry>], next: usize },
 }
 
 impl<'r> Run<'r> {
     pub(crate) const fn new(source: Source<'r>, reserved: bool, note_logged: bool) -> Self {
-        Self {
-            source,
-            reserved,
-            taken: 0,
-            taken_bytes: 0,
-            taken_logged: Vec::new(),
-            note_logged,
-        }
+        Self { source, reserved, taken: 0, taken_bytes: 0, taken_logged: Vec::new(), note_logged }
     }
 
     /// Whether [`Sink::reserve`] has promised to take all of it.
@@ -206,9 +182,7 @@ impl<'r> Run<'r> {
     #[inline]
     pub fn len(&self) -> usize {
         match &self.source {
-            Source::Fresh {
-                publications, next, ..
-            } => publications.len() - next,
+            Source::Fresh { publications, next, .. } => publications.len() - next,
             Source::Stored { entries, next } => entries.len() - next,
             Source::FreshPicks { picks, .. } | Source::StoredPicks { picks, .. } => picks.len(),
         }
@@ -229,28 +203,17 @@ impl<'r> Run<'r> {
     #[inline]
     pub fn next(&mut self) -> Option<Delivery<'_>> {
         let content = match &mut self.source {
-            Source::Fresh {
-                publications,
-                places,
-                next,
-            } => {
+            Source::Fresh { publications, places, next } => {
                 let publication = publications.get(*next)?;
                 let place = *places.get(*next)?;
                 *next += 1;
                 Content::Fresh { publication, place }
             }
-            Source::FreshPicks {
-                publications,
-                places,
-                picks,
-            } => {
+            Source::FreshPicks { publications, places, picks } => {
                 let (&pick, rest) = picks.split_first()?;
                 *picks = rest;
                 let publication = publications.get(pick as usize)?;
-                Content::Fresh {
-                    publication,
-                    place: *places.get(pick as usize)?,
-                }
+                Content::Fresh { publication, place: *places.get(pick as usize)? }
             }
             Source::StoredPicks { entries, picks } => {
                 let (&pick, rest) = picks.split_first()?;

@@ -51,21 +51,12 @@ impl VirtualHost {
             return;
         };
         let deaths = deaths_of(&properties);
-        let carbon_copies = if target.routing_key.is_some() {
-            Vec::new()
-        } else {
-            copies(&properties)
-        };
+        let carbon_copies =
+            if target.routing_key.is_some() { Vec::new() } else { copies(&properties) };
         let routing_key = target.routing_key.as_deref().unwrap_or(parts.routing_key);
         let mut keys = vec![routing_key];
         keys.extend(carbon_copies);
-        let letter = Letter {
-            queue,
-            target,
-            message,
-            reason,
-            properties: &properties,
-        };
+        let letter = Letter { queue, target, message, reason, properties: &properties };
         let Some(message) = letter.rewrite(routing_key) else {
             return;
         };
@@ -162,10 +153,7 @@ impl<'d> Death<'d> {
             _ => Vec::new(),
         };
         Some(Self {
-            count: table
-                .get(b"count")
-                .and_then(|value| value.as_integer())
-                .unwrap_or(1),
+            count: table.get(b"count").and_then(|value| value.as_integer()).unwrap_or(1),
             reason: text(b"reason")?,
             queue: text(b"queue")?,
             time: match table.get(b"time") {
@@ -185,9 +173,7 @@ impl<'d> Death<'d> {
         table.write(b"time", Value::Timestamp(self.time))?;
         table.write(b"exchange", Value::LongString(self.exchange))?;
         table.array(b"routing-keys", |keys| {
-            self.routing_keys
-                .iter()
-                .try_for_each(|key| keys.write(Value::LongString(key)))
+            self.routing_keys.iter().try_for_each(|key| keys.write(Value::LongString(key)))
         })?;
         if let Some(expiration) = self.original_expiration {
             table.write(b"original-expiration", Value::LongString(expiration))?;
@@ -206,13 +192,9 @@ impl Letter<'_> {
                 _ => None,
             })
             .collect();
-        let (reason, queue) = (
-            self.reason.as_str().as_bytes(),
-            self.queue.spec.name.as_str().as_bytes(),
-        );
-        let known = deaths
-            .iter()
-            .position(|death| death.reason == reason && death.queue == queue);
+        let (reason, queue) =
+            (self.reason.as_str().as_bytes(), self.queue.spec.name.as_str().as_bytes());
+        let known = deaths.iter().position(|death| death.reason == reason && death.queue == queue);
         let newest = match known {
             Some(index) => {
                 let mut death = deaths.remove(index);
@@ -241,18 +223,9 @@ impl Letter<'_> {
         properties.expiration = None;
         let mut encoded = Vec::new();
         properties::encode(&properties, &mut encoded).ok()?;
-        let attributes = Attributes {
-            expiration: None,
-            ..self.message.attributes()
-        };
+        let attributes = Attributes { expiration: None, ..self.message.attributes() };
         let exchange = self.target.exchange.as_str().as_bytes();
-        Some(Message::new(
-            exchange,
-            routing_key,
-            &encoded,
-            parts.body.to_vec(),
-            attributes,
-        ))
+        Some(Message::new(exchange, routing_key, &encoded, parts.body.to_vec(), attributes))
     }
 
     fn write_headers(
@@ -264,9 +237,7 @@ impl Letter<'_> {
         let parts = self.message.parts();
         write_table(out, |headers| {
             headers.array(b"x-death", |array| {
-                deaths
-                    .iter()
-                    .try_for_each(|death| array.table(|table| death.write(table)))
+                deaths.iter().try_for_each(|death| array.table(|table| death.write(table)))
             })?;
             let mut first_known = false;
             for (name, value) in self.properties.headers_reader() {
@@ -298,7 +269,5 @@ impl Letter<'_> {
 
 /// The wall clock, for the eyes of whoever reads `x-death`; nothing is decided by it.
 fn seconds_since_1970() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

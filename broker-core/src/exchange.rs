@@ -53,9 +53,7 @@ impl ExchangeType {
     /// [`Refusal::UnknownExchangeType`].
     pub fn parse(word: &str) -> Result<Self, Refusal> {
         let found = Self::ALL.into_iter().find(|kind| kind.as_str() == word);
-        found.ok_or_else(|| Refusal::UnknownExchangeType {
-            kind: word.to_owned(),
-        })
+        found.ok_or_else(|| Refusal::UnknownExchangeType { kind: word.to_owned() })
     }
 }
 
@@ -80,9 +78,7 @@ impl ExchangeSpec {
     /// The argument `alternate-exchange`.
     #[must_use]
     pub fn alternate(&self) -> Option<&str> {
-        self.arguments
-            .get("alternate-exchange")
-            .and_then(Value::as_text)
+        self.arguments.get("alternate-exchange").and_then(Value::as_text)
     }
 }
 
@@ -139,21 +135,14 @@ struct Targets(Vec<(Target, u32)>);
 impl Targets {
     fn add(&mut self, target: Target) {
         let destination = target.destination();
-        match self
-            .0
-            .iter_mut()
-            .find(|(there, _)| there.leads_to(&destination))
-        {
+        match self.0.iter_mut().find(|(there, _)| there.leads_to(&destination)) {
             Some((_, count)) => *count += 1,
             None => self.0.push((target, 1)),
         }
     }
 
     fn remove(&mut self, destination: &Destination) {
-        let found = self
-            .0
-            .iter()
-            .position(|(target, _)| target.leads_to(destination));
+        let found = self.0.iter().position(|(target, _)| target.leads_to(destination));
         if let Some(index) = found
             && let Some((_, count)) = self.0.get_mut(index)
         {
@@ -199,11 +188,7 @@ impl Exchange {
             ExchangeType::Topic => Table::Topic(TopicTable::default()),
             ExchangeType::Headers => Table::Headers(HeadersTable::default()),
         };
-        Self {
-            spec,
-            bindings: HashMap::default(),
-            table,
-        }
+        Self { spec, bindings: HashMap::default(), table }
     }
 
     /// Whether the headers of a message decide where it goes, so that no route may be remembered.
@@ -238,10 +223,7 @@ impl Exchange {
         }
         let destination = target.destination();
         let list = self.bindings.entry(destination.clone()).or_default();
-        if list
-            .iter()
-            .any(|(key, there)| **key == *routing_key && *there == arguments)
-        {
+        if list.iter().any(|(key, there)| **key == *routing_key && *there == arguments) {
             return Ok(());
         }
         match &mut self.table {
@@ -264,9 +246,8 @@ impl Exchange {
         let Some(list) = self.bindings.get_mut(destination) else {
             return false;
         };
-        let found = list
-            .iter()
-            .position(|(key, there)| **key == *routing_key && there == arguments);
+        let found =
+            list.iter().position(|(key, there)| **key == *routing_key && there == arguments);
         let Some(index) = found else { return false };
         list.swap_remove(index);
         if list.is_empty() {

@@ -115,16 +115,8 @@ impl Publication<'_> {
     #[inline]
     pub fn to_message(&self) -> Message {
         match self {
-            Self::Borrowed {
-                octets,
-                spans,
-                attributes,
-            } => {
-                let head = Head {
-                    spans: *spans,
-                    attributes: *attributes,
-                    large_body: None,
-                };
+            Self::Borrowed { octets, spans, attributes } => {
+                let head = Head { spans: *spans, attributes: *attributes, large_body: None };
                 Message(ThinArc::from_header_and_slice(head, octets))
             }
             Self::Owned(message) => message.clone(),
@@ -177,11 +169,7 @@ impl Message {
         let large = body.len() >= LARGE_BODY_LEN;
         let mut octets = Vec::with_capacity(body_at + if large { 0 } else { body.len() });
         octets.extend_from_slice(exchange.get(..exchange_len.into()).unwrap_or_default());
-        octets.extend_from_slice(
-            routing_key
-                .get(..routing_key_len.into())
-                .unwrap_or_default(),
-        );
+        octets.extend_from_slice(routing_key.get(..routing_key_len.into()).unwrap_or_default());
         octets.extend_from_slice(properties);
         let large_body = if large {
             Some(Arc::new(body))
@@ -189,14 +177,7 @@ impl Message {
             octets.extend_from_slice(&body);
             None
         };
-        Self(ThinArc::from_header_and_slice(
-            Head {
-                spans,
-                attributes,
-                large_body,
-            },
-            &octets,
-        ))
+        Self(ThinArc::from_header_and_slice(Head { spans, attributes, large_body }, &octets))
     }
 
     /// The message's parts.
@@ -249,13 +230,8 @@ mod tests {
     #[test]
     fn parts_come_back_as_they_went_in() {
         for body_len in [0, 1, 1000, LARGE_BODY_LEN, LARGE_BODY_LEN + 1] {
-            let message = Message::new(
-                b"x",
-                b"key",
-                &[0x10, 0, 2],
-                vec![7; body_len],
-                Attributes::default(),
-            );
+            let message =
+                Message::new(b"x", b"key", &[0x10, 0, 2], vec![7; body_len], Attributes::default());
             let parts = message.parts();
             assert_eq!(parts.exchange, b"x");
             assert_eq!(parts.routing_key, b"key");
@@ -276,11 +252,8 @@ mod tests {
             properties_len: 5,
             body_at: 17,
         };
-        let publication = Publication::Borrowed {
-            octets,
-            spans,
-            attributes: Attributes::default(),
-        };
+        let publication =
+            Publication::Borrowed { octets, spans, attributes: Attributes::default() };
         let message = publication.to_message();
         for parts in [publication.parts(), message.parts()] {
             assert_eq!(parts.exchange, b"ex");

@@ -100,18 +100,12 @@ mod tests {
 
     #[test]
     fn carriage_returns_and_line_feeds_are_dropped() {
-        assert_eq!(
-            QueueName::new("a\r\nb").map(|name| name.to_string()),
-            Ok("ab".to_owned())
-        );
+        assert_eq!(QueueName::new("a\r\nb").map(|name| name.to_string()), Ok("ab".to_owned()));
     }
 
     #[test]
     fn names_longer_than_a_shortstr_are_refused() {
-        assert_eq!(
-            QueueName::new(&"x".repeat(256)),
-            Err(NameTooLong { len: 256 })
-        );
+        assert_eq!(QueueName::new(&"x".repeat(256)), Err(NameTooLong { len: 256 }));
         assert!(QueueName::new(&"x".repeat(255)).is_ok());
     }
 }

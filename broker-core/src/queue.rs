@@ -193,7 +193,8 @@ struct State {
     next_consumer_id: u64,
     /// Where the round robin goes on.
     turn: usize,
-    had_consumer: bool,
+    /// The consumer that a queue with a single active consumer serves.
+    active: Option<ConsumerId>,
     deleted: bool,
     watched: bool,
     used_at: u64,
@@ -238,19 +239,13 @@ impl Queue {
             consumers: Vec::new(),
             next_consumer_id: 0,
             turn: 0,
-            had_consumer: false,
+            active: None,
             deleted: false,
             watched: false,
             used_at: now,
             scratch: Scratch::default(),
         };
-        Self {
-            id,
-            spec,
-            log,
-            state: Mutex::new(state),
-            next_expiry: AtomicU64::new(NEVER),
-        }
+        Self { id, spec, log, state: Mutex::new(state), next_expiry: AtomicU64::new(NEVER) }
     }
 
     /// Takes in at most [`BATCH_MAX`] publications, in order, and serves consumers that have room. A queue that has
@@ -269,10 +264,7 @@ impl Queue {
         let position = self.take_in(&mut state, publications, now, effects);
         let backlogged = !state.consumers.is_empty()
             && (state.ready.len() > BACKLOG_LEN || state.ready.bytes() > BACKLOG_BYTES);
-        Accepted {
-            position,
-            backlogged,
-        }
+        Accepted { position, backlogged }
     }
 
     fn take_in(
@@ -293,15 +285,9 @@ impl Queue {
                     let one = std::slice::from_ref(publication);
                     position = self.accept(state, one, now, effects).max(position);
                 } else {
-                    effects
-                        .rejected
-                        .push(u32::try_from(index).unwrap_or(u32::MAX));
+                    effects.rejected.push(u32::try_from(index).unwrap_or(u32::MAX));
                     if settings.overflow == Overflow::RejectPublishDeadLetter {
-                        let place = Place {
-                            seq: NEVER,
-                            expires_at: NEVER,
-                            logged: false,
-                        };
+                        let place = Place { seq: NEVER, expires_at: NEVER, logged: false };
                         let entry = place.entry(publication.to_message());
                         effects.dead.push((entry, DeathReason::MaxLength));
                     }
@@ -330,23 +316,18 @@ impl Queue {
                 (None, None) => NEVER,
                 (a, b) => a.unwrap_or(NEVER).min(b.unwrap_or(NEVER)),
             };
-            places.push(Place {
-                seq: state.next_seq,
-                expires_at: now.saturating_add(ttl),
-                logged,
-            });
+            places.push(Place { seq: state.next_seq, expires_at: now.saturating_add(ttl), logged });
             state.next_seq += 1;
         }
         let position = if any_logged {
-            let mut records = publications
-                .iter()
-                .zip(&places)
-                .filter(|(_, place)| place.logged)
-                .map(|(publication, place)| Record::Enqueue {
-                    queue: self.id,
-                    seq: place.seq,
-                    publication,
-                });
+            let mut records =
+                publications.iter().zip(&places).filter(|(_, place)| place.logged).map(
+                    |(publication, place)| Record::Enqueue {
+                        queue: self.id,
+                        seq: place.seq,
+                        publication,
+                    },
+                );
             self.log.append(&mut records)
         } else {
             LogPosition::default()
@@ -387,11 +368,7 @@ impl Queue {
             let rest = publications.get(taken..).unwrap_or_default();
             let rest_places = places.get(taken..).unwrap_or_default();
             if candidates.count == 1 {
-                let source = Source::Fresh {
-                    publications: rest,
-                    places: rest_places,
-                    next: 0,
-                };
+                let source = Source::Fresh { publications: rest, places: rest_places, next: 0 };
                 let (count, all) = self.offer(state, candidates.first, source, false);
                 taken += count;
                 if !all && let Some(consumer) = state.consumers.get_mut(candidates.first) {
@@ -406,11 +383,7 @@ impl Queue {
             let offers = std::mem::take(&mut state.scratch.offers);
             let picks = std::mem::take(&mut state.scratch.picks);
             for (&(index, _), picks) in offers.iter().zip(&picks) {
-                let source = Source::FreshPicks {
-                    publications: rest,
-                    places: rest_places,
-                    picks,
-                };
+                let source = Source::FreshPicks { publications: rest, places: rest_places, picks };
                 self.offer(state, index, source, true);
             }
             state.scratch.offers = offers;
@@ -450,15 +423,9 @@ impl Queue {
             let picks = std::mem::take(&mut state.scratch.picks);
             for (&(index, _), picks) in offers.iter().zip(&picks) {
                 let source = if offers.len() == 1 {
-                    Source::Stored {
-                        entries: &mut entries,
-                        next: 0,
-                    }
+                    Source::Stored { entries: &mut entries, next: 0 }
                 } else {
-                    Source::StoredPicks {
-                        entries: &mut entries,
-                        picks,
-                    }
+                    Source::StoredPicks { entries: &mut entries, picks }
                 };
                 self.offer(state, index, source, true);
             }
@@ -485,10 +452,7 @@ impl Queue {
         };
         let no_ack = consumer.subscription.no_ack;
         let mut run = Run::new(source, reserved, no_ack);
-        consumer
-            .subscription
-            .sink
-            .deliver(consumer.subscription.slot, &mut run);
+        consumer.subscription.sink.deliver(consumer.subscription.slot, &mut run);
         let (taken, all) = (run.taken(), run.is_empty());
         if no_ack {
             let settled = run.into_settled();
@@ -503,10 +467,7 @@ impl Queue {
     }
 
     fn log_settled(&self, seqs: &mut dyn Iterator<Item = u64>) {
-        self.log.append(&mut seqs.map(|seq| Record::Settle {
-            queue: self.id,
-            seq,
-        }));
+        self.log.append(&mut seqs.map(|seq| Record::Settle { queue: self.id, seq }));
     }
 
     /// Drops messages from the head while the queue is longer than it may be (`drop-head`).
@@ -516,12 +477,8 @@ impl Queue {
             return;
         }
         let over = |state: &State| {
-            settings
-                .max_length
-                .is_some_and(|max| state.ready.len() as u64 > max)
-                || settings
-                    .max_length_bytes
-                    .is_some_and(|max| state.ready.bytes() > max)
+            settings.max_length.is_some_and(|max| state.ready.len() as u64 > max)
+                || settings.max_length_bytes.is_some_and(|max| state.ready.bytes() > max)
         };
         while over(state) {
             let Some(entry) = state.ready.pop_front() else {
@@ -549,8 +506,7 @@ impl Queue {
 
     fn note_expiry(&self, state: &mut State, effects: &mut Effects) {
         // Relaxed: a hint that the sweep reads again in a moment.
-        self.next_expiry
-            .store(state.ready.next_expiry(), Ordering::Relaxed);
+        self.next_expiry.store(state.ready.next_expiry(), Ordering::Relaxed);
         if !state.watched {
             state.watched = true;
             effects.watch_expiry = true;
@@ -575,10 +531,7 @@ impl Queue {
         if state.deleted {
             return Err(SubscribeError::Deleted);
         }
-        let held = state
-            .consumers
-            .iter()
-            .any(|consumer| consumer.subscription.exclusive);
+        let held = state.consumers.iter().any(|consumer| consumer.subscription.exclusive);
         let wanted = subscription.exclusive;
         let refused = held
             || (wanted && !state.consumers.is_empty())
@@ -588,13 +541,9 @@ impl Queue {
         }
         let id = ConsumerId(state.next_consumer_id);
         state.next_consumer_id += 1;
-        state.had_consumer = true;
         state.used_at = now;
-        state.consumers.push(Consumer {
-            id,
-            subscription,
-            blocked: false,
-        });
+        state.consumers.push(Consumer { id, subscription, blocked: false });
+        state.active = state.active.or(Some(id));
         started(id);
         self.serve(state, now, effects);
         Ok(id)
@@ -603,16 +552,15 @@ impl Queue {
     /// Removes a consumer; what it has not acknowledged stays with its channel.
     pub fn cancel(&self, id: ConsumerId, now: u64, effects: &mut Effects) {
         let mut state = self.state.lock();
-        let Some(index) = state
-            .consumers
-            .iter()
-            .position(|consumer| consumer.id == id)
-        else {
+        let Some(index) = state.consumers.iter().position(|consumer| consumer.id == id) else {
             return;
         };
         state.consumers.remove(index);
         if state.turn > index {
             state.turn -= 1;
+        }
+        if state.active == Some(id) {
+            state.elect();
         }
         state.used_at = now;
         effects.delete_queue |=
@@ -624,11 +572,7 @@ impl Queue {
     /// A consumer that had no room has some again.
     pub fn resume(&self, id: ConsumerId, now: u64, effects: &mut Effects) {
         let mut state = self.state.lock();
-        if let Some(consumer) = state
-            .consumers
-            .iter_mut()
-            .find(|consumer| consumer.id == id)
-        {
+        if let Some(consumer) = state.consumers.iter_mut().find(|consumer| consumer.id == id) {
             consumer.blocked = false;
             self.serve(state, now, effects);
         }
@@ -667,14 +611,10 @@ impl Queue {
         state.forget_unacked(entries);
         let mut position = LogPosition::default();
         if entries.iter().any(|entry| entry.logged) {
-            let mut settled =
-                entries
-                    .iter()
-                    .filter(|entry| entry.logged)
-                    .map(|entry| Record::Settle {
-                        queue: self.id,
-                        seq: entry.seq,
-                    });
+            let mut settled = entries
+                .iter()
+                .filter(|entry| entry.logged)
+                .map(|entry| Record::Settle { queue: self.id, seq: entry.seq });
             position = self.log.append(&mut settled);
         }
         drop(state);
@@ -731,11 +671,8 @@ impl Queue {
         let mut state = self.state.lock();
         let entries = state.ready.take_all();
         let count = entries.len() as u64;
-        let mut logged = entries
-            .iter()
-            .filter(|entry| entry.logged)
-            .map(|entry| entry.seq)
-            .peekable();
+        let mut logged =
+            entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq).peekable();
         if logged.peek().is_some() {
             self.log_settled(&mut logged);
         }
@@ -763,10 +700,7 @@ impl Queue {
         drop(state);
         drop(entries);
         for consumer in consumers {
-            consumer
-                .subscription
-                .sink
-                .cancelled(consumer.subscription.slot);
+            consumer.subscription.sink.cancelled(consumer.subscription.slot);
         }
         Ok(count)
     }
@@ -785,8 +719,7 @@ impl Queue {
         }
         let mut state = self.state.lock();
         self.drop_expired(&mut state, now, effects);
-        self.next_expiry
-            .store(state.ready.next_expiry(), Ordering::Relaxed);
+        self.next_expiry.store(state.ready.next_expiry(), Ordering::Relaxed);
     }
 
     /// Whether nobody has used the queue for as long as `x-expires` allows.
@@ -854,26 +787,26 @@ struct Candidates {
 
 impl State {
     fn single_active(&self) -> Option<&Consumer> {
-        // The first of the highest priority; who arrives later does not take over.
-        self.consumers.iter().reduce(|best, consumer| {
+        let active = self.active?;
+        self.consumers.iter().find(|consumer| consumer.id == active)
+    }
+
+    /// The consumer that takes over when the single active one has gone: the first of the highest
+    /// priority. As long as it stays, nobody who arrives later takes its place.
+    fn elect(&mut self) {
+        let chosen = self.consumers.iter().reduce(|best, consumer| {
             let better = consumer.subscription.priority > best.subscription.priority;
             if better { consumer } else { best }
-        })
+        });
+        self.active = chosen.map(|consumer| consumer.id);
     }
 
     fn candidates(&self, spec: &QueueSpec) -> Option<Candidates> {
         if spec.settings.single_active_consumer {
             let active = self.single_active()?;
-            let first = self
-                .consumers
-                .iter()
-                .position(|consumer| consumer.id == active.id)?;
+            let first = self.consumers.iter().position(|consumer| consumer.id == active.id)?;
             let priority = active.subscription.priority;
-            return (!active.blocked).then_some(Candidates {
-                first,
-                count: 1,
-                priority,
-            });
+            return (!active.blocked).then_some(Candidates { first, count: 1, priority });
         }
         let mut found: Option<Candidates> = None;
         for (index, consumer) in self.consumers.iter().enumerate() {
@@ -884,13 +817,7 @@ impl State {
             match &mut found {
                 Some(best) if priority == best.priority => best.count += 1,
                 Some(best) if priority < best.priority => {}
-                _ => {
-                    found = Some(Candidates {
-                        first: index,
-                        count: 1,
-                        priority,
-                    })
-                }
+                _ => found = Some(Candidates { first: index, count: 1, priority }),
             }
         }
         found
@@ -904,11 +831,7 @@ impl State {
         offers.clear();
         let len = self.consumers.len();
         let order = (0..len).map(|step| (self.turn + step) % len);
-        let share = if candidates.count == 1 {
-            wanted
-        } else {
-            wanted.div_ceil(candidates.count)
-        };
+        let share = if candidates.count == 1 { wanted } else { wanted.div_ceil(candidates.count) };
         let mut reserved = 0;
         for index in order {
             if reserved == wanted {

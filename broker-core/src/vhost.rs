@@ -132,10 +132,7 @@ impl VirtualHost {
     }
 
     fn not_found(&self, resource: Resource) -> Refusal {
-        Refusal::NotFound {
-            resource,
-            vhost: self.name.clone(),
-        }
+        Refusal::NotFound { resource, vhost: self.name.clone() }
     }
 
     fn no_exchange(&self, name: &ExchangeName) -> Refusal {
@@ -154,10 +151,7 @@ impl VirtualHost {
     /// [`Refusal::NotFound`].
     pub fn exchange(&self, name: &ExchangeName) -> Result<ExchangeSpec, Refusal> {
         let topology = self.topology.read();
-        let found = topology
-            .exchanges
-            .get(name)
-            .map(|exchange| exchange.spec.clone());
+        let found = topology.exchanges.get(name).map(|exchange| exchange.spec.clone());
         found.ok_or_else(|| self.no_exchange(name))
     }
 
@@ -176,10 +170,7 @@ impl VirtualHost {
         }
         if spec.name.as_str().starts_with(RESERVED_PREFIX) {
             let name = spec.name.to_string();
-            return Err(Refusal::ReservedPrefix {
-                kind: "exchange",
-                name,
-            });
+            return Err(Refusal::ReservedPrefix { kind: "exchange", name });
         }
         if let Some(value) = spec.arguments.get("alternate-exchange")
             && value.as_text().is_none()
@@ -191,9 +182,7 @@ impl VirtualHost {
                 vhost: self.name.clone(),
             });
         }
-        topology
-            .exchanges
-            .insert(spec.name.clone(), Exchange::new(spec));
+        topology.exchanges.insert(spec.name.clone(), Exchange::new(spec));
         drop(topology);
         self.changed();
         Ok(())
@@ -207,29 +196,15 @@ impl VirtualHost {
         current: String,
     ) -> Refusal {
         let vhost = self.name.clone();
-        Refusal::Inequivalent {
-            property: property.to_owned(),
-            resource,
-            vhost,
-            received,
-            current,
-        }
+        Refusal::Inequivalent { property: property.to_owned(), resource, vhost, received, current }
     }
 
     fn equivalent_exchange(&self, old: &ExchangeSpec, new: &ExchangeSpec) -> Result<(), Refusal> {
         let quoted = |value: &dyn std::fmt::Display| format!("'{value}'");
         let differs = [
-            (
-                "type",
-                quoted(&new.kind.as_str()),
-                quoted(&old.kind.as_str()),
-            ),
+            ("type", quoted(&new.kind.as_str()), quoted(&old.kind.as_str())),
             ("durable", quoted(&new.durable), quoted(&old.durable)),
-            (
-                "auto_delete",
-                quoted(&new.auto_delete),
-                quoted(&old.auto_delete),
-            ),
+            ("auto_delete", quoted(&new.auto_delete), quoted(&old.auto_delete)),
             ("internal", quoted(&new.internal), quoted(&old.internal)),
             (
                 "alternate-exchange",
@@ -266,10 +241,7 @@ impl VirtualHost {
         };
         if if_unused && exchange.has_bindings() {
             let resource = Resource::Exchange(name.clone());
-            return Err(Refusal::InUse {
-                resource,
-                vhost: self.name.clone(),
-            });
+            return Err(Refusal::InUse { resource, vhost: self.name.clone() });
         }
         topology.remove_exchange(name);
         drop(topology);
@@ -281,11 +253,8 @@ impl VirtualHost {
     #[must_use]
     pub fn exchanges(&self) -> Vec<ExchangeSpec> {
         let topology = self.topology.read();
-        let mut specs: Vec<_> = topology
-            .exchanges
-            .values()
-            .map(|exchange| exchange.spec.clone())
-            .collect();
+        let mut specs: Vec<_> =
+            topology.exchanges.values().map(|exchange| exchange.spec.clone()).collect();
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         specs
     }
@@ -323,10 +292,7 @@ impl VirtualHost {
     }
 
     fn locked(&self, queue: &QueueName) -> Refusal {
-        Refusal::Locked {
-            queue: queue.clone(),
-            vhost: self.name.clone(),
-        }
+        Refusal::Locked { queue: queue.clone(), vhost: self.name.clone() }
     }
 
     /// Declares a queue for a connection, or checks that it is there with the same properties.
@@ -342,10 +308,7 @@ impl VirtualHost {
     ) -> Result<Arc<Queue>, Refusal> {
         let name = &declaration.name;
         if name.as_str().starts_with(RESERVED_PREFIX) && !declaration.server_named {
-            return Err(Refusal::ReservedPrefix {
-                kind: "queue",
-                name: name.to_string(),
-            });
+            return Err(Refusal::ReservedPrefix { kind: "queue", name: name.to_string() });
         }
         if let Some(queue) = self.topology.read().queues.get(name) {
             return self.redeclare(queue, &declaration, connection, now);
@@ -370,11 +333,7 @@ impl VirtualHost {
         let queue = Arc::new(Queue::new(id, spec, Arc::clone(&self.log), now));
         topology.queues.insert(name.clone(), Arc::clone(&queue));
         if declaration.exclusive {
-            topology
-                .exclusive
-                .entry(connection)
-                .or_default()
-                .push(name.clone());
+            topology.exclusive.entry(connection).or_default().push(name.clone());
         }
         drop(topology);
         if queue.spec.settings.expires.is_some() {
@@ -488,20 +447,15 @@ impl VirtualHost {
         if let Some(connection) = connection {
             self.not_locked(&queue, connection)?;
         }
-        self.remove_queue(&queue, if_unused, if_empty)
-            .map_err(|reason| match reason {
-                KeepReason::InUse => {
-                    let resource = Resource::Queue(name.clone());
-                    Refusal::InUse {
-                        resource,
-                        vhost: self.name.clone(),
-                    }
-                }
-                KeepReason::NotEmpty => Refusal::NotEmpty {
-                    queue: name.clone(),
-                    vhost: self.name.clone(),
-                },
-            })
+        self.remove_queue(&queue, if_unused, if_empty).map_err(|reason| match reason {
+            KeepReason::InUse => {
+                let resource = Resource::Queue(name.clone());
+                Refusal::InUse { resource, vhost: self.name.clone() }
+            }
+            KeepReason::NotEmpty => {
+                Refusal::NotEmpty { queue: name.clone(), vhost: self.name.clone() }
+            }
+        })
     }
 
     fn remove_queue(
@@ -513,11 +467,7 @@ impl VirtualHost {
         let mut topology = self.topology.write();
         let name = &queue.spec.name;
         // Another queue of the same name may have taken the place in the meantime.
-        if !topology
-            .queues
-            .get(name)
-            .is_some_and(|there| Arc::ptr_eq(there, queue))
-        {
+        if !topology.queues.get(name).is_some_and(|there| Arc::ptr_eq(there, queue)) {
             return Ok(0);
         }
         // Topology before queue is the order of the locks; nobody declares it again in between.
@@ -589,10 +539,7 @@ impl VirtualHost {
         }
         let target = match &binding.destination {
             Destination::Queue(name) => {
-                let queue = topology
-                    .queues
-                    .get(name)
-                    .ok_or_else(|| self.no_queue(name))?;
+                let queue = topology.queues.get(name).ok_or_else(|| self.no_queue(name))?;
                 self.not_locked(queue, connection)?;
                 Target::Queue(Arc::clone(queue))
             }
@@ -630,11 +577,7 @@ impl VirtualHost {
         let Some(source) = topology.exchanges.get_mut(&binding.source) else {
             return Ok(());
         };
-        if !source.unbind(
-            &binding.destination,
-            &binding.routing_key,
-            &binding.arguments,
-        ) {
+        if !source.unbind(&binding.destination, &binding.routing_key, &binding.arguments) {
             return Ok(());
         }
         if !source.leads_to(&binding.destination)

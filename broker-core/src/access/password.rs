@@ -77,9 +77,7 @@ impl PasswordHash {
     /// # Errors
     /// [`PasswordHashError`] when the text or the algorithm is not known.
     pub fn from_rabbitmq(hash: &str, algorithm: &str) -> Result<Self, PasswordHashError> {
-        let octets = STANDARD
-            .decode(hash)
-            .map_err(|error| PasswordHashError(error.to_string()))?;
+        let octets = STANDARD.decode(hash).map_err(|error| PasswordHashError(error.to_string()))?;
         let (make, len): (fn(Vec<u8>) -> Self, usize) = match algorithm {
             "rabbit_password_hashing_sha256" => (Self::Sha256, 32),
             "rabbit_password_hashing_sha512" => (Self::Sha512, 64),
@@ -109,10 +107,7 @@ fn verify_salted<D: Digest>(salted: &[u8], password: &[u8]) -> bool {
     let Some((salt, digest)) = salted.split_at_checked(SALT_LEN) else {
         return false;
     };
-    let found = D::new()
-        .chain_update(salt)
-        .chain_update(password)
-        .finalize();
+    let found = D::new().chain_update(salt).chain_update(password).finalize();
     found.as_slice().ct_eq(digest).into()
 }
 
@@ -141,18 +136,11 @@ impl fmt::Debug for RecentPasswords {
 
 impl RecentPasswords {
     pub(super) fn new() -> Self {
-        Self {
-            key: rand::random(),
-            right: Mutex::default(),
-        }
+        Self { key: rand::random(), right: Mutex::default() }
     }
 
     fn digest(&self, password: &[u8]) -> [u8; 32] {
-        Sha256::new()
-            .chain_update(self.key)
-            .chain_update(password)
-            .finalize()
-            .into()
+        Sha256::new().chain_update(self.key).chain_update(password).finalize().into()
     }
 
     pub(super) fn remembers(&self, user: &User, password: &[u8], now: u64) -> bool {
@@ -193,26 +181,14 @@ mod tests {
     fn hashes_of_rabbitmq_are_verified() {
         let sha256 = "rabbit_password_hashing_sha256";
         for (hash, algorithm, password) in [
-            (
-                "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR",
-                sha256,
-                "test12",
-            ),
-            (
-                "kI3GChNpte2FApYFXScl+0dIluk=",
-                "rabbit_password_hashing_md5",
-                "test12",
-            ),
+            ("kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR", sha256, "test12"),
+            ("kI3GChNpte2FApYFXScl+0dIluk=", "rabbit_password_hashing_md5", "test12"),
             (
                 "kI3GChuNuIYf8lRbCCxZjgjKwsY19ns6+uFO0zcXRBGA/XGJPYD8OWMy7EB8TaOmAzjP2azv84GbINYwX2cDWb4DHnc=",
                 "rabbit_password_hashing_sha512",
                 "test12",
             ),
-            (
-                "27cx5+wEi8R8uwTeTr3hk5azuV3yYxxAtwPPhCyrbdsxVhqq",
-                sha256,
-                "foobarbaz",
-            ),
+            ("27cx5+wEi8R8uwTeTr3hk5azuV3yYxxAtwPPhCyrbdsxVhqq", sha256, "foobarbaz"),
         ] {
             let hash = PasswordHash::from_rabbitmq(hash, algorithm).unwrap();
             assert!(hash.verify(password.as_bytes()), "{algorithm}");
@@ -222,9 +198,6 @@ mod tests {
 
     #[test]
     fn a_hash_shows_nothing_of_itself() {
-        assert_eq!(
-            format!("{:?}", PasswordHash::argon2id(b"secret")),
-            "argon2id(…)"
-        );
+        assert_eq!(format!("{:?}", PasswordHash::argon2id(b"secret")), "argon2id(…)");
     }
 }

@@ -20,10 +20,7 @@ struct Match {
 
 fn parse_match(arguments: &Arguments) -> Result<Match, Refusal> {
     let Some(value) = arguments.get("x-match") else {
-        return Ok(Match {
-            any: false,
-            with_x: false,
-        });
+        return Ok(Match { any: false, with_x: false });
     };
     let Value::LongString(octets) = value else {
         return Err(Refusal::InvalidMatch {
@@ -34,22 +31,10 @@ fn parse_match(arguments: &Arguments) -> Result<Match, Refusal> {
         });
     };
     match &**octets {
-        b"all" => Ok(Match {
-            any: false,
-            with_x: false,
-        }),
-        b"any" => Ok(Match {
-            any: true,
-            with_x: false,
-        }),
-        b"all-with-x" => Ok(Match {
-            any: false,
-            with_x: true,
-        }),
-        b"any-with-x" => Ok(Match {
-            any: true,
-            with_x: true,
-        }),
+        b"all" => Ok(Match { any: false, with_x: false }),
+        b"any" => Ok(Match { any: true, with_x: false }),
+        b"all-with-x" => Ok(Match { any: false, with_x: true }),
+        b"any-with-x" => Ok(Match { any: true, with_x: true }),
         _ => Err(Refusal::InvalidMatch {
             reason: format!(
                 "Invalid x-match field value <<\"{value}\">>; expected all, any, all-with-x, or any-with-x"
@@ -82,11 +67,7 @@ impl Pattern {
                     .is_some_and(|value| equal(wanted, value))
             })
         };
-        if self.rule.any {
-            effective.any(found)
-        } else {
-            effective.all(found)
-        }
+        if self.rule.any { effective.any(found) } else { effective.all(found) }
     }
 }
 
@@ -123,8 +104,7 @@ fn equal(wanted: &Value, header: Header<'_>) -> bool {
         }
         (Value::Array(a), Header::Array(b)) => {
             let mut theirs = *b;
-            a.iter()
-                .all(|wanted| theirs.next().is_some_and(|header| equal(wanted, header)))
+            a.iter().all(|wanted| theirs.next().is_some_and(|header| equal(wanted, header)))
                 && theirs.next().is_none()
         }
         (Value::Table(a), Header::Table(b)) => {
@@ -153,10 +133,7 @@ pub(super) struct HeadersTable {
 
 impl HeadersTable {
     pub(super) fn add(&mut self, target: Target, arguments: &Arguments) {
-        if let Some(pattern) = self
-            .patterns
-            .iter_mut()
-            .find(|there| there.arguments == *arguments)
+        if let Some(pattern) = self.patterns.iter_mut().find(|there| there.arguments == *arguments)
         {
             pattern.targets.add(target);
             return;
@@ -166,18 +143,11 @@ impl HeadersTable {
         };
         let mut targets = Targets::default();
         targets.add(target);
-        self.patterns.push(Pattern {
-            arguments: arguments.clone(),
-            rule,
-            targets,
-        });
+        self.patterns.push(Pattern { arguments: arguments.clone(), rule, targets });
     }
 
     pub(super) fn remove(&mut self, destination: &Destination, arguments: &Arguments) {
-        let found = self
-            .patterns
-            .iter()
-            .position(|there| there.arguments == *arguments);
+        let found = self.patterns.iter().position(|there| there.arguments == *arguments);
         if let Some(index) = found
             && let Some(pattern) = self.patterns.get_mut(index)
         {

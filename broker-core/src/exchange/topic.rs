@@ -65,8 +65,7 @@ pub(super) struct TopicTable {
 
 /// Splits at dots; the empty key has no words.
 fn words(key: &[u8]) -> impl Iterator<Item = &[u8]> {
-    key.split(|octet| *octet == b'.')
-        .take(if key.is_empty() { 0 } else { usize::MAX })
+    key.split(|octet| *octet == b'.').take(if key.is_empty() { 0 } else { usize::MAX })
 }
 
 /// The words of a pattern; of several `#` in a row one says as much.
@@ -132,10 +131,7 @@ impl TopicTable {
 /// A plain node has one parent and so is entered once a word. Only a `#` node can be entered twice, from
 /// its parent and from itself.
 fn enter<'t>(branches: &mut Vec<Branch<'t>>, node: &'t Node, swallows: bool) {
-    if swallows
-        && branches
-            .iter()
-            .any(|branch| branch.swallows && std::ptr::eq(branch.node, node))
+    if swallows && branches.iter().any(|branch| branch.swallows && std::ptr::eq(branch.node, node))
     {
         return;
     }
@@ -159,16 +155,10 @@ mod tests {
         table.add(pattern.as_bytes(), target("t"));
         let mut out = Vec::new();
         table.route(key.as_bytes(), &mut out);
-        assert!(
-            out.len() <= 1,
-            "{pattern} on {key}: one binding matches at most once"
-        );
+        assert!(out.len() <= 1, "{pattern} on {key}: one binding matches at most once");
         let matched = !out.is_empty();
         table.remove(pattern.as_bytes(), &target("t").destination());
-        assert!(
-            table.root.is_bare(),
-            "{pattern}: nothing remains of a removed binding"
-        );
+        assert!(table.root.is_bare(), "{pattern}: nothing remains of a removed binding");
         matched
     }
 

@@ -112,10 +112,7 @@ impl QueueArguments {
     pub fn parse(arguments: &Arguments) -> Result<Self, InvalidArgument> {
         let mut parsed = Self::default();
         for (key, value) in arguments.iter() {
-            parsed.set(key, value).map_err(|reason| InvalidArgument {
-                key: key.into(),
-                reason,
-            })?;
+            parsed.set(key, value).map_err(|reason| InvalidArgument { key: key.into(), reason })?;
         }
         if parsed.queue_type == QueueType::Classic && arguments.get("x-delivery-limit").is_some() {
             return Err(InvalidArgument {
@@ -156,10 +153,7 @@ impl QueueArguments {
             "x-dead-letter-exchange" => {
                 let exchange =
                     ExchangeName::new(text(value)?).map_err(|error| error.to_string())?;
-                self.dead_letter = Some(DeadLetterTarget {
-                    exchange,
-                    routing_key: None,
-                });
+                self.dead_letter = Some(DeadLetterTarget { exchange, routing_key: None });
             }
             "x-dead-letter-routing-key" => {
                 text(value)?;
@@ -216,16 +210,11 @@ pub fn consumer_priority(arguments: &Arguments) -> Result<i64, InvalidArgument> 
     arguments
         .get("x-priority")
         .map_or(Ok(0), integer)
-        .map_err(|reason| InvalidArgument {
-            key: "x-priority".into(),
-            reason,
-        })
+        .map_err(|reason| InvalidArgument { key: "x-priority".into(), reason })
 }
 
 fn integer(value: &Value) -> Result<i64, String> {
-    value
-        .as_integer()
-        .ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
+    value.as_integer().ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
 }
 
 fn not_negative(value: &Value) -> Result<u64, String> {
@@ -264,51 +253,19 @@ mod tests {
     #[test]
     fn refused_arguments_say_why_in_the_known_words() {
         let check = |key: &str, value: Value, reason: &str| {
-            assert_eq!(
-                parse_one(key, value).err().as_deref(),
-                Some(reason),
-                "{key}"
-            );
+            assert_eq!(parse_one(key, value).err().as_deref(), Some(reason), "{key}");
         };
         check("x-message-ttl", Value::SignedInt(-1), "{value_negative,-1}");
-        check(
-            "x-message-ttl",
-            Value::text("5"),
-            "\"expected integer, got longstr\"",
-        );
-        check(
-            "x-message-ttl",
-            Value::Long(TTL_MAX + 1),
-            "{value_too_large,315360000001}",
-        );
+        check("x-message-ttl", Value::text("5"), "\"expected integer, got longstr\"");
+        check("x-message-ttl", Value::Long(TTL_MAX + 1), "{value_too_large,315360000001}");
         check("x-expires", Value::Byte(0), "{value_zero,0}");
         check("x-max-length", Value::Long(-1), "{value_negative,-1}");
-        check(
-            "x-max-priority",
-            Value::Short(256),
-            "{max_value_exceeded,256}",
-        );
+        check("x-max-priority", Value::Short(256), "{max_value_exceeded,256}");
         check("x-overflow", Value::text("drop"), "invalid_overflow");
-        check(
-            "x-single-active-consumer",
-            Value::text("true"),
-            "{unacceptable_type,longstr}",
-        );
-        check(
-            "x-dead-letter-routing-key",
-            Value::text("k"),
-            "routing_key_but_no_dlx_defined",
-        );
-        check(
-            "x-queue-type",
-            Value::text("foo"),
-            "\"unsupported queue type 'foo'\"",
-        );
-        check(
-            "x-queue-version",
-            Value::Long(3),
-            "\"unsupported queue version '3'\"",
-        );
+        check("x-single-active-consumer", Value::text("true"), "{unacceptable_type,longstr}");
+        check("x-dead-letter-routing-key", Value::text("k"), "routing_key_but_no_dlx_defined");
+        check("x-queue-type", Value::text("foo"), "\"unsupported queue type 'foo'\"");
+        check("x-queue-version", Value::Long(3), "\"unsupported queue version '3'\"");
     }
 
     #[test]

@@ -41,8 +41,7 @@ impl Ready {
 
     fn level_of(&mut self, entry: &Entry) -> Option<&mut VecDeque<Entry>> {
         let top = self.levels.len() - 1;
-        self.levels
-            .get_mut(usize::from(entry.message.attributes().priority).min(top))
+        self.levels.get_mut(usize::from(entry.message.attributes().priority).min(top))
     }
 
     fn count_in(&mut self, entry: &Entry) {
@@ -120,9 +119,7 @@ impl Ready {
             let mut returned: Vec<Entry> = if top == 0 {
                 std::mem::take(entries)
             } else {
-                entries
-                    .extract_if(.., |entry| here(entry) == level)
-                    .collect()
+                entries.extract_if(.., |entry| here(entry) == level).collect()
             };
             let Some(last) = returned.last().map(|entry| entry.seq) else {
                 continue;
@@ -132,10 +129,7 @@ impl Ready {
                 passed.extend(line.pop_front());
             }
             while let Some(entry) = returned.pop() {
-                while passed
-                    .last()
-                    .is_some_and(|earlier: &Entry| earlier.seq > entry.seq)
-                {
+                while passed.last().is_some_and(|earlier: &Entry| earlier.seq > entry.seq) {
                     if let Some(earlier) = passed.pop() {
                         line.push_front(earlier);
                     }

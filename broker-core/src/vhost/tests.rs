@@ -1,1 +1,285 @@
+//! Declarations, bindings and routes of a virtual host.
 
+use super::*;
+use crate::log::MemoryLog;
+use crate::message::{Attributes, Message, Publication};
+
+const US: ConnectionId = ConnectionId(1);
+const THEM: ConnectionId = ConnectionId(2);
+
+fn vhost() -> VirtualHost {
+    VirtualHost::new(VhostName::new("/").unwrap(), Arc::new(MemoryLog), Arc::default())
+}
+
+fn exchange(name: &str) -> ExchangeName {
+    ExchangeName::new(name).unwrap()
+}
+
+fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+fn spec(name: &str, kind: ExchangeType) -> ExchangeSpec {
+    ExchangeSpec {
+        name: exchange(name),
+        kind,
+        durable: false,
+        auto_delete: false,
+        internal: false,
+        arguments: Arguments::new(),
+    }
+}
+
+fn declaration(name: &str) -> QueueDeclaration {
+    QueueDeclaration {
+        name: queue(name),
+        server_named: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        arguments: Arguments::new(),
+    }
+}
+
+fn declare(vhost: &VirtualHost, name: &str) -> Arc<Queue> {
+    vhost.declare_queue(declaration(name), US, 0).unwrap()
+}
+
+fn bind_with(
+    vhost: &VirtualHost,
+    source: &str,
+    destination: Destination,
+    key: &str,
+    arguments: Arguments,
+) {
+    let binding = Binding {
+        source: exchange(source),
+        destination,
+        routing_key: key.as_bytes().into(),
+        arguments,
+    };
+    vhost.bind(binding, US).unwrap();
+}
+
+fn bind(vhost: &VirtualHost, source: &str, to: &str, key: &str) {
+    bind_with(vhost, source, Destination::Queue(queue(to)), key, Arguments::new());
+}
+
+fn routed(vhost: &VirtualHost, source: &str, keys: &[&str]) -> Vec<String> {
+    let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+    let route = vhost.route(&exchange(source), &keys, None).unwrap();
+    let mut names: Vec<String> =
+        route.queues.iter().map(|queue| queue.spec.name.to_string()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_default_exchange_leads_to_the_queue_of_that_name() {
+    let vhost = vhost();
+    declare(&vhost, "a");
+    assert_eq!(routed(&vhost, "", &["a", "missing"]), ["a"]);
+}
+
+#[test]
+fn a_queue_gets_a_message_once_however_many_bindings_match() {
+    let vhost = vhost();
+    declare(&vhost, "a");
+    for key in ["x.#", "x.*", "x.y"] {
+        bind(&vhost, "amq.topic", "a", key);
+    }
+    assert_eq!(routed(&vhost, "amq.topic", &["x.y", "x.z"]), ["a"]);
+}
+
+#[test]
+fn cycles_between_exchanges_end() {
+    let vhost = vhost();
+    declare(&vhost, "a");
+    vhost.declare_exchange(spec("one", ExchangeType::Fanout)).unwrap();
+    vhost.declare_exchange(spec("two", ExchangeType::Fanout)).unwrap();
+    for (source, destination) in [("one", "two"), ("two", "one"), ("one", "one")] {
+        let destination = Destination::Exchange(exchange(destination));
+        bind_with(&vhost, source, destination, "", Arguments::new());
+    }
+    bind(&vhost, "two", "a", "");
+    assert_eq!(routed(&vhost, "one", &["k"]), ["a"]);
+}
+
+#[test]
+fn the_alternate_exchange_takes_what_an_exchange_has_no_binding_for() {
+    let vhost = vhost();
+    declare(&vhost, "a");
+    declare(&vhost, "rest");
+    let mut main = spec("main", ExchangeType::Direct);
+    main.arguments.set("alternate-exchange", Value::text("alternate"));
+    vhost.declare_exchange(main).unwrap();
+    assert!(routed(&vhost, "main", &["k"]).is_empty(), "a missing alternate is no error");
+    vhost.declare_exchange(spec("alternate", ExchangeType::Fanout)).unwrap();
+    bind(&vhost, "main", "a", "k");
+    bind(&vhost, "alternate", "rest", "");
+    assert_eq!(routed(&vhost, "main", &["k"]), ["a"]);
+    assert_eq!(routed(&vhost, "main", &["other"]), ["rest"]);
+}
+
+#[test]
+fn a_deleted_queue_takes_its_bindings_and_auto_delete_sources_with_it() {
+    let vhost = vhost();
+    declare(&vhost, "a");
+    let auto = ExchangeSpec { auto_delete: true, ..spec("auto", ExchangeType::Direct) };
+    let upstream = ExchangeSpec { auto_delete: true, ..spec("upstream", ExchangeType::Direct) };
+    vhost.declare_exchange(auto).unwrap();
+    vhost.declare_exchange(upstream).unwrap();
+    bind(&vhost, "auto", "a", "k");
+    bind_with(&vhost, "upstream", Destination::Exchange(exchange("auto")), "k", Arguments::new());
+    assert_eq!(vhost.delete_queue(&queue("a"), Some(US), false, false), Ok(0));
+    assert!(vhost.exchange(&exchange("auto")).is_err());
+    assert!(vhost.exchange(&exchange("upstream")).is_err(), "its last binding led to auto");
+    assert!(vhost.topology.read().sources.is_empty());
+}
+
+#[test]
+fn unbinding_one_of_two_bindings_that_differ_in_arguments_leaves_the_other() {
+    let vhost = vhost();
+    declare(&vhost, "a");
+    let with: Arguments = [("n".into(), Value::Byte(1))].into_iter().collect();
+    bind(&vhost, "amq.direct", "a", "k");
+    bind_with(&vhost, "amq.direct", Destination::Queue(queue("a")), "k", with.clone());
+    let binding = |arguments| Binding {
+        source: exchange("amq.direct"),
+        destination: Destination::Queue(queue("a")),
+        routing_key: b"k"[..].into(),
+        arguments,
+    };
+    vhost.unbind(&binding(Arguments::new()), US).unwrap();
+    assert_eq!(routed(&vhost, "amq.direct", &["k"]), ["a"]);
+    vhost.unbind(&binding(with), US).unwrap();
+    assert!(routed(&vhost, "amq.direct", &["k"]).is_empty());
+}
+
+#[test]
+fn every_change_of_the_topology_ends_remembered_routes() {
+    let vhost = vhost();
+    let mut last = vhost.epoch();
+    let mut moved = || {
+        let moved = vhost.epoch() != last;
+        last = vhost.epoch();
+        moved
+    };
+    declare(&vhost, "a");
+    assert!(moved());
+    declare(&vhost, "a");
+    assert!(!moved(), "declaring again changes nothing");
+    bind(&vhost, "amq.fanout", "a", "");
+    assert!(moved());
+    vhost.delete_queue(&queue("a"), None, false, false).unwrap();
+    assert!(moved());
+}
+
+#[test]
+fn refusals_speak_the_words_that_clients_know() {
+    let vhost = vhost();
+    declare(&vhost, "q");
+    let text = |refusal: Result<_, Refusal>| refusal.err().map(|refusal| refusal.to_string());
+    let durable = QueueDeclaration { durable: true, ..declaration("q") };
+    assert_eq!(
+        text(vhost.declare_queue(durable, US, 0).map(drop)).as_deref(),
+        Some(
+            "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'"
+        )
+    );
+    let mut limited = declaration("q");
+    limited.arguments.set("x-max-length", Value::SignedInt(5));
+    assert_eq!(
+        text(vhost.declare_queue(limited, US, 0).map(drop)).as_deref(),
+        Some(
+            "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '5' of type 'signedint' but current is none"
+        )
+    );
+    let mut unknown = declaration("q");
+    unknown.arguments.set("x-whatever", Value::SignedInt(5));
+    unknown.arguments.set("x-queue-type", Value::text("classic"));
+    assert!(vhost.declare_queue(unknown, US, 0).is_ok(), "unknown arguments are not compared");
+    let exclusive = QueueDeclaration { exclusive: true, ..declaration("mine") };
+    vhost.declare_queue(exclusive.clone(), US, 0).unwrap();
+    for (who, what) in [(THEM, exclusive), (US, declaration("mine"))] {
+        let refused = text(vhost.declare_queue(what, who, 0).map(drop)).unwrap();
+        assert!(refused.starts_with("cannot obtain exclusive access to locked queue 'mine'"));
+    }
+    assert_eq!(
+        text(vhost.declare_queue(declaration("amq.q"), US, 0).map(drop)).as_deref(),
+        Some("queue name 'amq.q' contains reserved prefix 'amq.*'")
+    );
+    let topic = spec("amq.direct", ExchangeType::Topic);
+    assert_eq!(
+        text(vhost.declare_exchange(ExchangeSpec { durable: true, ..topic })).as_deref(),
+        Some(
+            "inequivalent arg 'type' for exchange 'amq.direct' in vhost '/': received 'topic' but current is 'direct'"
+        )
+    );
+}
+
+#[test]
+fn the_exclusive_queues_of_a_connection_go_with_it() {
+    let vhost = vhost();
+    let exclusive = QueueDeclaration { exclusive: true, ..declaration("mine") };
+    vhost.declare_queue(exclusive, US, 0).unwrap();
+    declare(&vhost, "shared");
+    vhost.connection_closed(US);
+    assert!(vhost.queue(&queue("mine")).is_err());
+    assert!(vhost.queue(&queue("shared")).is_ok());
+    assert!(vhost.topology.read().exclusive.is_empty());
+}
+
+fn dead_letter_queue(vhost: &VirtualHost, name: &str, ttl: i64, routing_key: &str) -> Arc<Queue> {
+    let mut with = declaration(name);
+    with.arguments.set("x-message-ttl", Value::Long(ttl));
+    with.arguments.set("x-dead-letter-exchange", Value::text(""));
+    with.arguments.set("x-dead-letter-routing-key", Value::text(routing_key));
+    vhost.declare_queue(with, US, 0).unwrap()
+}
+
+fn publish(vhost: &VirtualHost, to: &Arc<Queue>, now: u64) {
+    let message = Message::new(b"x", b"k", &[0, 0], b"body".to_vec(), Attributes::default());
+    let mut effects = Effects::default();
+    to.publish(&[Publication::Owned(message)], now, &mut effects);
+    vhost.carry_out(to, &mut effects, now);
+}
+
+#[test]
+fn a_dead_letter_says_where_it_died_and_why() {
+    use proto_amqp::properties::summarise;
+    use proto_amqp::table::Value as Header;
+    let vhost = vhost();
+    let graveyard = declare(&vhost, "graveyard");
+    let short = dead_letter_queue(&vhost, "short", 5, "graveyard");
+    publish(&vhost, &short, 0);
+    vhost.sweep(5);
+    assert_eq!(short.depth().ready, 0);
+    let (entry, _) = graveyard.get(true, 5, &mut Effects::default()).unwrap();
+    let parts = entry.message.parts();
+    assert_eq!((parts.exchange, parts.routing_key), (&b""[..], &b"graveyard"[..]));
+    let properties = summarise(parts.properties).unwrap();
+    let Some(Header::Array(mut deaths)) = properties.headers_reader().get(b"x-death") else {
+        panic!("no x-death")
+    };
+    let Some(Header::Table(death)) = deaths.next() else { panic!("no entry") };
+    let names: Vec<&[u8]> = death.map(|(name, _)| name).collect();
+    assert_eq!(names, [&b"count"[..], b"reason", b"queue", b"time", b"exchange", b"routing-keys"]);
+    assert_eq!(death.get(b"reason"), Some(Header::LongString(b"expired")));
+    assert_eq!(death.get(b"queue"), Some(Header::LongString(b"short")));
+    assert_eq!(death.get(b"exchange"), Some(Header::LongString(b"x")));
+    let first = properties.headers_reader().get(b"x-first-death-queue");
+    assert_eq!(first, Some(Header::LongString(b"short")));
+}
+
+#[test]
+fn a_message_that_goes_round_by_itself_is_dropped() {
+    let vhost = vhost();
+    let one = dead_letter_queue(&vhost, "one", 5, "two");
+    let two = dead_letter_queue(&vhost, "two", 5, "one");
+    publish(&vhost, &one, 0);
+    for now in [5, 10, 15, 20] {
+        vhost.sweep(now);
+    }
+    assert_eq!((one.depth().ready, two.depth().ready), (0, 0));
+}
