@@ -1,0 +1,180 @@
+//! The `tx` class: publishes and acknowledgements that take effect together, at `tx.commit`.
+//!
+//! Routing and all checks happen when a message is published; only the enqueueing waits. A settled delivery
+//! leaves the unacknowledged ones at once and comes back with `tx.rollback`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use broker_core::{Message, Publication};
+use proto_amqp::control::protocol::{AMQPClass, tx};
+use proto_amqp::{ChannelId, MethodId};
+
+use super::channel::Facts;
+use super::consume::{Fate, Settlement};
+use super::error::Exception;
+use super::routes::Route;
+use super::session::Session;
+
+const COMMIT: MethodId = MethodId { class: 90, method: 20 };
+
+/// What a channel has done since the last commit or rollback.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    publishes: Vec<Publish>,
+    settlements: Vec<Settlement>,
+    octets: usize,
+}
+
+#[derive(Debug)]
+struct Publish {
+    message: Message,
+    route: Arc<Route>,
+    mandatory: bool,
+}
+
+impl Transaction {
+    pub(super) fn publish(
+        &mut self,
+        message: Message,
+        route: Arc<Route>,
+        mandatory: bool,
+        facts: &Facts,
+    ) {
+        self.octets += message.memory_len();
+        self.publishes.push(Publish { message, route, mandatory });
+        // Relaxed: for lists.
+        facts.uncommitted.store(self.publishes.len() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn settle(&mut self, settlement: Settlement, facts: &Facts) {
+        self.settlements.push(settlement);
+        facts.acks_uncommitted.store(self.settlements.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Octets of messages that wait for the commit.
+    pub(super) const fn octets(&self) -> usize {
+        self.octets
+    }
+
+    fn forget(facts: &Facts) {
+        facts.uncommitted.store(0, Ordering::Relaxed);
+        facts.acks_uncommitted.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    pub(super) fn on_tx(&mut self, id: ChannelId, method: &tx::AMQPMethod) -> Result<(), Exception> {
+        use tx::AMQPMethod as Tx;
+        match method {
+            Tx::Select(_) => self.on_tx_select(id),
+            Tx::Commit(_) => self.on_tx_commit(id),
+            Tx::Rollback(_) => self.on_tx_rollback(id),
+            other => {
+                let other = AMQPClass::Tx(other.clone());
+                Err(Exception::unimplemented(proto_amqp::method::id_of(&other, self.version)))
+            }
+        }
+    }
+
+    fn on_tx_select(&mut self, id: ChannelId) -> Result<(), Exception> {
+        let select = MethodId { class: 90, method: 10 };
+        let Some(channel) = self.channels.get_mut(&id.0) else { return Ok(()) };
+        if channel.confirms.is_some() {
+            return Err(Exception::precondition("cannot switch from confirm to tx mode", select));
+        }
+        channel.transaction.get_or_insert_default();
+        channel.facts.transactional.store(true, Ordering::Relaxed);
+        self.send(id, AMQPClass::Tx(tx::AMQPMethod::SelectOk(tx::SelectOk {})));
+        Ok(())
+    }
+
+    fn take_transaction(
+        &mut self,
+        id: ChannelId,
+        method: MethodId,
+    ) -> Result<Transaction, Exception> {
+        let channel = self.channels.get_mut(&id.0);
+        let transaction = channel.and_then(|channel| {
+            Transaction::forget(&channel.facts);
+            channel.transaction.as_mut().map(std::mem::take)
+        });
+        transaction.ok_or_else(|| Exception::precondition("channel is not transactional", method))
+    }
+
+    /// Publishes first, then settlements; returns precede commit-ok.
+    fn on_tx_commit(&mut self, id: ChannelId) -> Result<(), Exception> {
+        let transaction = self.take_transaction(id, COMMIT)?;
+        let mut rejected = false;
+        let mut position = broker_core::log::LogPosition::default();
+        for publish in transaction.publishes {
+            let mut publication = [Publication::Owned(publish.message)];
+            self.batch.received += 1;
+            if publish.route.queues.is_empty() {
+                if publish.mandatory {
+                    let [publication] = &publication;
+                    self.basic_return(id, publication);
+                }
+                continue;
+            }
+            self.batch.routed += 1;
+            let outcome = self.publish_to(&publish.route, &mut publication);
+            rejected |= !outcome.rejected.is_empty();
+            position = position.max(outcome.position);
+        }
+        for settlement in transaction.settlements {
+            self.carry_out_settlement(id, settlement);
+        }
+        if rejected {
+            return Err(Exception::precondition("partial tx completion", COMMIT));
+        }
+        if position <= self.node.broker.log.durable_up_to() {
+            self.send(id, AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+        } else {
+            self.commits_waiting.push((position, id));
+        }
+        Ok(())
+    }
+
+    /// Answers the commits that the log has made durable.
+    pub(super) fn answer_commits(&mut self) {
+        if self.commits_waiting.is_empty() {
+            return;
+        }
+        let durable = self.node.broker.log.durable_up_to();
+        let due: Vec<_> =
+            self.commits_waiting.extract_if(.., |(position, _)| *position <= durable).collect();
+        for (_, id) in due {
+            if self.channels.contains_key(&id.0) {
+                self.send(id, AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+            }
+        }
+    }
+
+    fn on_tx_rollback(&mut self, id: ChannelId) -> Result<(), Exception> {
+        let rollback = MethodId { class: 90, method: 30 };
+        let transaction = self.take_transaction(id, rollback)?;
+        {
+            let mut state = self.outlet.lock();
+            if let Some(channel) = state.deliveries.channels.get_mut(&id.0) {
+                for settlement in transaction.settlements.into_iter().rev() {
+                    for (tag, settled) in settlement.deliveries.into_iter().rev() {
+                        channel.unacked.restore(tag, settled);
+                    }
+                }
+            }
+        }
+        self.send(id, AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})));
+        Ok(())
+    }
+
+    /// What a transaction had settled when its channel ends goes back with the rest.
+    pub(super) fn abandon_transaction(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get_mut(&id.0) else { return };
+        let Some(transaction) = channel.transaction.take() else { return };
+        for mut settlement in transaction.settlements {
+            settlement.fate = Fate::Requeue;
+            self.carry_out_settlement(id, settlement);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What is due between reads: confirms, counters, alarms, heartbeats.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use proto_amqp::control::protocol::{AMQPClass, connection};
+use proto_amqp::{ChannelId, frame};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::session::{Phase, Session};
+use crate::counters::Protocol;
+
+/// How long a publisher whose queue is backlogged is not read from.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+
+/// Octets of messages that a connection may still publish when publishers are held. Then it is not
+/// read from any more; until then its acknowledgements go through.
+const BLOCKED_ALLOWANCE: usize = 1024 * 1024;
+
+/// Octets of messages in the transactions of a connection.
+const TRANSACTION_OCTETS_MAX: usize = 256 * 1024 * 1024;
+
+/// Heartbeats of both directions (AMQP 0-9-1 §4.2.7).
+#[derive(Debug, Default)]
+pub(super) struct Heartbeats {
+    /// The agreed interval; zero is off.
+    pub(super) interval: Duration,
+    pub(super) next_send: Option<Instant>,
+    pub(super) written_since: bool,
+    pub(super) next_check: Option<Instant>,
+    pub(super) received_since: bool,
+    pub(super) missed: u8,
+}
+
+impl Session {
+    /// Counts what the batch has done and confirms what can be confirmed.
+    pub(super) fn end_of_batch(&mut self) {
+        let counters = self.node.counters.of(Protocol::Amqp);
+        if self.batch.received > 0 {
+            counters.received.increment(std::mem::take(&mut self.batch.received));
+            counters.routed.increment(std::mem::take(&mut self.batch.routed));
+            self.batch.sizes.record(&counters.sizes);
+        }
+        if !self.batch.confirms.is_empty() {
+            let channels = std::mem::take(&mut self.batch.confirms);
+            self.send_confirms(&channels);
+        }
+        if std::mem::take(&mut self.batch.backlogged) {
+            self.paused_until = Some(Instant::now() + BACKLOG_PAUSE);
+        }
+    }
+
+    pub(super) fn send_confirms(&mut self, channels: &[u16]) {
+        let durable = self.node.broker.log.durable_up_to();
+        for number in channels {
+            let Some(channel) = self.channels.get_mut(number) else { continue };
+            let Some(confirms) = &mut channel.confirms else { continue };
+            let outlet = &self.outlet;
+            let count = confirms.answer(durable, ChannelId(*number), |write| {
+                write(outlet.lock().out.octets());
+            });
+            // Relaxed: for lists.
+            channel.facts.unconfirmed.store(confirms.unconfirmed(), Ordering::Relaxed);
+            if confirms.unconfirmed() > 0 && !self.confirms_waiting.contains(number) {
+                self.confirms_waiting.push(*number);
+            }
+            if count > 0 {
+                let counters = self.node.counters.of(Protocol::Amqp);
+                counters.received_confirm.increment(count);
+                counters.confirmed.increment(count);
+            }
+        }
+    }
+
+    /// Confirms what the log has made durable since the last look.
+    pub(super) fn confirm_what_is_durable(&mut self) {
+        if !self.confirms_waiting.is_empty() {
+            let waiting = std::mem::take(&mut self.confirms_waiting);
+            self.send_confirms(&waiting);
+        }
+    }
+
+    /// A message was published: if publishers are held, the client is told.
+    #[inline]
+    pub(super) fn note_publish(&mut self, body_len: usize) {
+        if !self.node.alarms.any() {
+            return;
+        }
+        if let Some(octets) = &mut self.blocked {
+            *octets += body_len.max(1);
+            return;
+        }
+        self.blocked = Some(body_len.max(1));
+        self.node.counters.publishers_blocked.increment(1);
+        self.shared.facts.lock().state = "blocked";
+        let reason = self.node.alarms.reason();
+        info!(connection = %self.name, reason, "holding a publisher");
+        if self.capabilities.connection_blocked {
+            let blocked = connection::Blocked { reason: reason.into() };
+            let blocked = connection::AMQPMethod::Blocked(blocked);
+            self.send(ChannelId::CONNECTION, AMQPClass::Connection(blocked));
+        }
+    }
+
+    pub(super) fn unblock_if_over(&mut self) {
+        if self.blocked.is_none() || self.node.alarms.any() {
+            return;
+        }
+        self.blocked = None;
+        self.shared.facts.lock().state = self.phase.word();
+        if self.capabilities.connection_blocked && self.phase == Phase::Running {
+            let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
+            self.send(ChannelId::CONNECTION, AMQPClass::Connection(unblocked));
+        }
+    }
+
+    pub(super) fn on_heartbeat_send(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.heartbeats.written_since) {
+            let mut state = self.outlet.lock();
+            if state.out.is_empty() {
+                state.out.octets().extend_from_slice(&frame::HEARTBEAT_FRAME);
+            }
+        }
+        self.heartbeats.next_send = Some(now + self.heartbeats.interval / 2);
+    }
+
+    pub(super) fn on_heartbeat_check(&mut self, now: Instant) {
+        if std::mem::take(&mut self.heartbeats.received_since) || self.is_held() {
+            self.heartbeats.missed = 0;
+        } else {
+            self.heartbeats.missed += 1;
+        }
+        if self.heartbeats.missed >= 2 {
+            let silent = self.heartbeats.interval * 2;
+            warn!(connection = %self.name, ?silent, "missed heartbeats from the client, closing");
+            self.set_phase(Phase::Aborted);
+        }
+        self.heartbeats.next_check = Some(now + self.heartbeats.interval);
+    }
+
+    /// Whether the connection is not read from at present: then its silence is our doing.
+    pub(super) fn is_held(&self) -> bool {
+        let high = self.node.settings.limits.outbox_high.as_usize();
+        self.blocked.is_some_and(|octets| octets > BLOCKED_ALLOWANCE)
+            || self.paused_until.is_some()
+            || self.outlet.lock().out.len() > high
+    }
+
+    pub(super) fn transactions_full(&self) -> bool {
+        let octets = self
+            .channels
+            .values()
+            .filter_map(|channel| channel.transaction.as_ref())
+            .map(super::tx::Transaction::octets);
+        octets.sum::<usize>() > TRANSACTION_OCTETS_MAX
+    }
+}

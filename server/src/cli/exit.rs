@@ -1,0 +1,22 @@
+//! Exit codes, as in sysexits(3).
+
+/// The command line makes no sense.
+pub const USAGE: u8 = 64;
+/// Data that were given (definitions, a store) make no sense.
+pub const DATA: u8 = 65;
+/// There is no such user.
+pub const NO_USER: u8 = 67;
+/// The broker cannot be reached, or says no.
+pub const UNAVAILABLE: u8 = 69;
+/// A fault of the broker itself.
+pub const SOFTWARE: u8 = 70;
+/// The operating system refuses: an address is taken, a limit is reached.
+pub const OS_ERROR: u8 = 71;
+/// A file or directory cannot be made.
+pub const CANNOT_CREATE: u8 = 73;
+/// Reading or writing failed.
+pub const IO_ERROR: u8 = 74;
+/// It may work later.
+pub const TEMPORARY: u8 = 75;
+/// The settings are wrong.
+pub const CONFIG: u8 = 78;

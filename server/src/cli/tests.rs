@@ -1,0 +1,135 @@
+//! What the arguments mean, what is refused, and that help is help.
+
+use std::path::Path;
+
+use super::*;
+
+fn parsed(line: &str) -> Command {
+    let arguments = line.split_whitespace().map(OsString::from);
+    try_parse(arguments).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refused(line: &str) -> String {
+    let arguments = line.split_whitespace().map(OsString::from);
+    match try_parse(arguments) {
+        Ok(command) => panic!("{line} was taken as {command:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_definition_is_sound() {
+    definition().debug_assert();
+}
+
+#[test]
+fn without_a_command_the_broker_starts() {
+    let expected = SettingsArgs {
+        config: Some("w.toml".into()),
+        set: vec!["a=1".into(), "b=2".into()],
+        data_dir: Some("d".into()),
+    };
+    for line in [
+        "warren --config w.toml --set a=1 --set b=2 --data-dir d",
+        "warren server --config w.toml --set a=1 --set b=2 --data-dir d",
+    ] {
+        let Command::Server(settings) = parsed(line) else {
+            panic!("{line}")
+        };
+        assert_eq!(settings, expected, "{line}");
+    }
+    let Command::Server(settings) = parsed("warren") else {
+        panic!("no command")
+    };
+    assert_eq!(settings, SettingsArgs::default());
+}
+
+#[test]
+fn options_before_a_command_are_refused_not_ignored() {
+    assert!(refused("warren --config w.toml ctl status").contains("cannot be used with"));
+}
+
+#[test]
+fn check_config_takes_a_file_either_way_but_once() {
+    let Command::CheckConfig(args) = parsed("warren check-config w.toml --print-effective") else {
+        panic!("check-config");
+    };
+    assert_eq!(args.file.as_deref(), Some(Path::new("w.toml")));
+    assert!(args.print_effective);
+    assert!(refused("warren check-config w.toml --config v.toml").contains("cannot be used with"));
+}
+
+#[test]
+fn ctl_reads_its_own_arguments() {
+    let words = ["list_queues", "-p", "/", "--formatter", "json", "name"];
+    let line = words.join(" ");
+    for program in ["warren ctl", "rabbitmqctl", "/usr/sbin/rabbitmqctl"] {
+        let Command::Ctl(args) = parsed(&format!("{program} {line}")) else {
+            panic!("{program}")
+        };
+        assert_eq!(args.arguments, words, "{program}");
+    }
+    let Command::Ctl(args) = parsed("warren ctl --help") else {
+        panic!("ctl")
+    };
+    assert_eq!(args.arguments, ["--help"]);
+}
+
+#[test]
+fn bench_takes_a_benchmark_and_its_arguments() {
+    use crate::bench::BenchCommand;
+    let Command::Bench(args) = parsed("warren bench throughput --size 16") else { panic!("bench") };
+    assert!(matches!(args.command, BenchCommand::Throughput(_)));
+    assert!(refused("warren bench throughputs").contains("'throughput'"));
+}
+
+#[test]
+fn health_waits_for_some_time() {
+    let Command::Health(args) = parsed("warren health --timeout 500ms") else {
+        panic!("health")
+    };
+    assert_eq!(args.timeout, Duration::from_millis(500));
+    assert!(refused("warren health --timeout 5").contains("is not a time span"));
+    assert!(refused("warren health --timeout 0s").contains("too short"));
+}
+
+#[test]
+fn a_misspelt_command_is_told_the_right_one() {
+    assert!(refused("warren check-confg").contains("'check-config'"));
+    assert!(refused("warren completions basch").contains("bash"));
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let mut definition = definition();
+    assert!(
+        definition
+            .render_long_help()
+            .to_string()
+            .contains("EXAMPLES:")
+    );
+    for command in definition.get_subcommands_mut() {
+        let own_help = ["ctl", "bench"].contains(&command.get_name());
+        let help = command.render_long_help().to_string();
+        assert!(own_help || help.contains("EXAMPLES:"), "{help}");
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+    }
+}
+
+#[test]
+fn the_flags_become_sources() {
+    let args = SettingsArgs {
+        config: Some("w.toml".into()),
+        set: vec!["log.level=debug".into()],
+        data_dir: Some("/d".into()),
+    };
+    let sources = args.sources();
+    assert_eq!(sources.config.as_deref(), Some(Path::new("w.toml")));
+    assert_eq!(
+        sources.overrides,
+        [
+            Override::Set("log.level=debug".into()),
+            Override::Named("--data-dir", "data_dir", "/d".into())
+        ]
+    );
+}

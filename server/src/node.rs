@@ -1,0 +1,219 @@
+//! What all connections of a broker share: the core, the settings, the clock, the list of connections, counters
+//! and alarms.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use broker_core::Broker;
+use broker_core::consumer::ConnectionId;
+use broker_core::log::MemoryLog;
+use broker_core::name::{UserName, VhostName};
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use tokio::time::Instant;
+
+use crate::auth::Logins;
+use crate::counters::Counters;
+use crate::settings::Settings;
+
+/// The broker's time: milliseconds since it started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    /// Milliseconds since the start.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Why publishers are held. A set: they go on when it is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Alarms(AtomicU8);
+
+/// One reason to hold publishers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Alarm {
+    /// The process uses more memory than `limits.memory`.
+    Memory = 1,
+    /// The disk has less free space than `limits.disk_free`.
+    Disk = 2,
+}
+
+impl Alarms {
+    /// Whether publishers are held.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        // Relaxed: who misses a change now sees it with the next publish or wake-up.
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn is_on(&self, alarm: Alarm) -> bool {
+        self.0.load(Ordering::Relaxed) & alarm as u8 != 0
+    }
+
+    /// Sets or clears an alarm; gives whether that changed anything.
+    pub(crate) fn set(&self, alarm: Alarm, on: bool) -> bool {
+        let before = if on {
+            self.0.fetch_or(alarm as u8, Ordering::Relaxed)
+        } else {
+            self.0.fetch_and(!(alarm as u8), Ordering::Relaxed)
+        };
+        (before & alarm as u8 != 0) != on
+    }
+
+    /// The reasons in the words of `connection.blocked`.
+    pub(crate) fn reason(&self) -> &'static str {
+        match (self.is_on(Alarm::Memory), self.is_on(Alarm::Disk)) {
+            (true, true) => "low on memory & low on disk",
+            (true, false) => "low on memory",
+            _ => "low on disk",
+        }
+    }
+}
+
+/// A connection in a list.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionRow {
+    /// Identifies it in the broker.
+    pub(crate) id: ConnectionId,
+    /// `peer -> host`, as RabbitMQ names connections.
+    pub(crate) name: String,
+    pub(crate) peer: SocketAddr,
+    pub(crate) host: SocketAddr,
+    /// Whether it goes over TLS.
+    pub(crate) ssl: bool,
+    /// Such as `AMQP 0-9-1` or `STOMP 1.2`.
+    pub(crate) protocol: String,
+    /// Empty before login.
+    pub(crate) user: String,
+    /// Empty before login.
+    pub(crate) vhost: String,
+    /// Such as `running` or `blocked`.
+    pub(crate) state: &'static str,
+    pub(crate) auth_mechanism: &'static str,
+    /// The heartbeat interval in seconds.
+    pub(crate) timeout_secs: u64,
+    pub(crate) frame_max: u32,
+    pub(crate) channel_max: u16,
+    /// What the client says of itself, as text.
+    pub(crate) client_properties: Vec<(String, String)>,
+    pub(crate) recv_oct: u64,
+    pub(crate) send_oct: u64,
+    /// Octets that wait to be written.
+    pub(crate) send_pend: u64,
+    /// Milliseconds since 1970.
+    pub(crate) connected_at: u64,
+    pub(crate) channels: Vec<ChannelRow>,
+}
+
+/// A channel in a list. A STOMP connection has one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChannelRow {
+    pub(crate) number: u16,
+    pub(crate) transactional: bool,
+    pub(crate) confirm: bool,
+    pub(crate) consumer_count: u64,
+    pub(crate) messages_unacknowledged: u64,
+    pub(crate) messages_unconfirmed: u64,
+    pub(crate) messages_uncommitted: u64,
+    pub(crate) acks_uncommitted: u64,
+    pub(crate) prefetch_count: u32,
+    pub(crate) global_prefetch_count: u32,
+}
+
+/// What others may do with a connection.
+pub(crate) trait Connection: Send + Sync {
+    /// Describes it at this moment.
+    fn describe(&self) -> ConnectionRow;
+
+    /// Asks it to say goodbye and close.
+    fn close(&self, reason: &str);
+
+    /// Lets its task look again (alarms, the durable mark).
+    fn wake(&self);
+}
+
+/// All connections that are open.
+#[derive(Default)]
+pub(crate) struct Connections(RwLock<HashMap<ConnectionId, Arc<dyn Connection>>>);
+
+impl std::fmt::Debug for Connections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connections({})", self.len())
+    }
+}
+
+impl Connections {
+    pub(crate) fn insert(&self, id: ConnectionId, connection: Arc<dyn Connection>) {
+        self.0.write().insert(id, connection);
+    }
+
+    pub(crate) fn remove(&self, id: ConnectionId) {
+        self.0.write().remove(&id);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.read().len()
+    }
+
+    /// All of them, in the order in which they came.
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Connection>> {
+        let mut all: Vec<_> =
+            self.0.read().iter().map(|(id, connection)| (*id, Arc::clone(connection))).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all.into_iter().map(|(_, connection)| connection).collect()
+    }
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) broker: Broker,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) connections: Connections,
+    pub(crate) counters: Counters,
+    pub(crate) alarms: Alarms,
+    pub(crate) logins: Logins,
+    /// `warren@host`, for lists and metrics.
+    pub(crate) name: String,
+}
+
+impl Node {
+    pub(crate) fn new(settings: Settings, counters: Counters) -> Self {
+        let loopback_only = settings.auth.loopback_only_users.clone();
+        Self {
+            broker: Broker::new(Arc::new(MemoryLog), loopback_only),
+            clock: Clock::start(),
+            connections: Connections::default(),
+            counters,
+            alarms: Alarms::default(),
+            logins: Logins::new(),
+            name: format!("warren@{}", host_name()),
+            settings,
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().split('.').next().unwrap_or("localhost").to_owned()
+}
+
+/// Who is behind a connection, once logged in.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) user: UserName,
+    pub(crate) vhost: VhostName,
+    /// May set the `user-id` property to another name.
+    pub(crate) impersonator: bool,
+}

@@ -1,0 +1,290 @@
+//! A peer that has logged in: everything that its session owns, and what each frame does with it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use broker_core::VirtualHost;
+use broker_core::consumer::ConnectionId;
+use broker_core::log::LogPosition;
+use broker_core::name::{ExchangeName, QueueName};
+use broker_core::queue::{Effects, Queue};
+use hashbrown::{HashMap, HashSet};
+use proto_stomp::{Command, Frame, FrameEnd, FrameWriter, Version};
+
+use super::acknowledge::Settling;
+use super::deliveries::Deliveries;
+use super::error::StompError;
+use super::publish::Batch;
+use super::receipts::{Of, Receipts};
+use super::routes::{Asking, Routes};
+use super::session::Shared;
+use super::subscribe::Subscribed;
+use super::transaction::Transactions;
+use crate::counters::{Protocol, ProtocolCounters};
+use crate::node::{Identity, Node};
+use crate::outbox::Outlet;
+
+pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// What a frame leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    GoOn,
+    /// DISCONNECT.
+    Goodbye,
+}
+
+pub(super) struct Client {
+    pub(super) node: Arc<Node>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: ConnectionId,
+    pub(super) identity: Identity,
+    pub(super) vhost: Arc<VirtualHost>,
+    pub(super) version: Version,
+    protocol: Protocol,
+    /// The value of the `session` header.
+    pub(super) session: String,
+    /// What is behind `/topic/…`.
+    pub(super) topic_exchange: ExchangeName,
+    pub(super) routes: Routes,
+    /// Queues that this connection has declared: it does not declare them again.
+    pub(super) declared: HashSet<QueueName>,
+    /// Queues behind `/temp-queue/…`, by the whole destination.
+    pub(super) temp_queues: Map<Box<[u8]>, QueueName>,
+    /// By consumer tag.
+    pub(super) subscriptions: Map<Box<[u8]>, Subscribed>,
+    pub(super) transactions: Transactions,
+    pub(super) receipts: Receipts,
+    pub(super) settling: Settling,
+    pub(super) effects: Effects,
+    /// It has published while publishers are held.
+    pub(super) held: bool,
+    /// It has published to a queue whose consumers do not keep up.
+    pub(super) backlogged: bool,
+}
+
+/// What a login has found out.
+pub(super) struct Login {
+    pub(super) identity: Identity,
+    pub(super) vhost: Arc<VirtualHost>,
+    pub(super) version: Version,
+    pub(super) session: String,
+    pub(super) topic_exchange: ExchangeName,
+}
+
+/// How a version counts.
+pub(super) const fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::V1_0 => Protocol::Stomp1_0,
+        Version::V1_1 => Protocol::Stomp1_1,
+        Version::V1_2 => Protocol::Stomp1_2,
+    }
+}
+
+impl Client {
+    pub(super) fn new(node: Arc<Node>, shared: Arc<Shared>, login: Login) -> Self {
+        let Login { identity, vhost, version, session, topic_exchange } = login;
+        let protocol = protocol(version);
+        shared.outlet.lock().deliveries.start(protocol, version, &session);
+        Self {
+            id: shared.id,
+            node,
+            shared,
+            identity,
+            vhost,
+            version,
+            protocol,
+            session,
+            topic_exchange,
+            routes: Routes::default(),
+            declared: HashSet::new(),
+            temp_queues: Map::default(),
+            subscriptions: Map::default(),
+            transactions: Transactions::default(),
+            receipts: Receipts::default(),
+            settling: Settling::default(),
+            effects: Effects::default(),
+            held: false,
+            backlogged: false,
+        }
+    }
+
+    pub(super) fn outlet(&self) -> &Arc<Outlet<Deliveries>> {
+        &self.shared.outlet
+    }
+
+    pub(super) fn asking(&self) -> Asking<'_> {
+        Asking { node: &self.node, vhost: &self.vhost, identity: &self.identity }
+    }
+
+    pub(super) fn counters(&self) -> &ProtocolCounters {
+        self.node.counters.of(self.protocol)
+    }
+
+    pub(super) fn frame_end(&self) -> FrameEnd {
+        frame_end(&self.node)
+    }
+
+    /// Does what a frame asks for. SEND, ACK and NACK may only gather, until [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// [`StompError`]: the frame has done nothing.
+    pub(super) fn on_frame(
+        &mut self,
+        command: Command,
+        frame: &Frame<'_>,
+        batch: &mut Batch,
+    ) -> Result<Next, StompError> {
+        match command {
+            Command::Send => {
+                self.on_send(frame, batch)?;
+                return Ok(Next::GoOn);
+            }
+            Command::Ack | Command::Nack => {
+                self.on_acknowledge(command, frame)?;
+                if let Some(receipt) = frame.headers.get("receipt") {
+                    self.flush_settling();
+                    self.write_receipt(receipt);
+                }
+                return Ok(Next::GoOn);
+            }
+            _ => self.flush(batch),
+        }
+        let receipt = frame.headers.get("receipt");
+        match command {
+            // The receipt comes before the first message, or after the commit: they see to it.
+            Command::Subscribe => {
+                self.on_subscribe(frame, receipt)?;
+                return Ok(Next::GoOn);
+            }
+            Command::Commit => {
+                self.on_commit(frame, receipt, batch)?;
+                return Ok(Next::GoOn);
+            }
+            // So does the farewell.
+            Command::Disconnect => return Ok(Next::Goodbye),
+            Command::Unsubscribe => self.on_unsubscribe(frame)?,
+            Command::Begin => self.on_begin(frame)?,
+            Command::Abort => self.on_abort(frame)?,
+            Command::Connect | Command::Stomp => return Err(StompError::logged_in_already()),
+            // A server's frames are no client's.
+            Command::Connected | Command::Message | Command::Receipt | Command::Error => {
+                return Err(StompError::unknown_command(command.as_str().as_bytes()));
+            }
+            Command::Send | Command::Ack | Command::Nack => {}
+        }
+        if let Some(receipt) = receipt {
+            self.write_receipt(receipt);
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// Carries out what has gathered.
+    pub(super) fn flush(&mut self, batch: &mut Batch) {
+        self.flush_sends(batch);
+        self.flush_settling();
+    }
+
+    // ---- receipts ----
+
+    pub(super) fn write_receipt(&self, receipt: &[u8]) {
+        let end = self.frame_end();
+        write_receipt(self.outlet().lock().out.octets(), receipt, end);
+    }
+
+    /// Gives a receipt as soon as the log has come to `position`.
+    pub(super) fn receipt_at(&mut self, position: LogPosition, receipt: &[u8], of: Of) {
+        if self.receipts.is_empty() && position <= self.node.broker.log.durable_up_to() {
+            self.write_receipt(receipt);
+        } else {
+            self.receipts.wait(position, receipt, of);
+        }
+    }
+
+    /// Gives the receipts that the log has come to.
+    pub(super) fn release_receipts(&mut self) {
+        if self.receipts.is_empty() {
+            return;
+        }
+        let durable = self.node.broker.log.durable_up_to();
+        let end = self.frame_end();
+        let mut state = self.shared.outlet.lock();
+        let octets = state.out.octets();
+        let count = self.receipts.release(durable, |receipt| write_receipt(octets, receipt, end));
+        drop(state);
+        self.counters().confirmed.increment(count);
+    }
+
+    // ---- between frames ----
+
+    /// Looks at what has changed elsewhere.
+    pub(super) fn look(&mut self) {
+        let mut resumable = Vec::new();
+        let low = self.node.settings.limits.outbox_low.as_usize();
+        let cancelled = {
+            let mut state = self.shared.outlet.lock();
+            if state.deliveries.has_cramped() && state.out.len() < low {
+                state.deliveries.take_cramped(&mut resumable);
+            }
+            state.deliveries.take_cancelled()
+        };
+        if !resumable.is_empty() {
+            self.resume(resumable);
+        }
+        for slot in cancelled {
+            self.on_cancelled(slot);
+        }
+        self.release_receipts();
+        if self.held && !self.node.alarms.any() {
+            self.held = false;
+            self.shared.set_state("running");
+        }
+    }
+
+    /// What lists show of the session.
+    pub(super) fn note_facts(&self) {
+        // Relaxed: for lists.
+        self.shared.unconfirmed.store(self.receipts.len() as u64, Ordering::Relaxed);
+        self.shared.uncommitted.store(self.transactions.sends(), Ordering::Relaxed);
+        self.shared.acks_uncommitted.store(self.transactions.settlements(), Ordering::Relaxed);
+    }
+
+    /// Does what a call into a queue has left to do.
+    pub(super) fn carry_out(&mut self, queue: &Arc<Queue>, now: u64) {
+        if !self.effects.is_empty() {
+            self.effects.rejected.clear();
+            self.vhost.carry_out(queue, &mut self.effects, now);
+        }
+    }
+
+    /// Frees everything that the session holds in the broker. May be called twice.
+    pub(super) fn release(&mut self) {
+        let now = self.node.clock.now();
+        self.flush_settling();
+        // First the consumers, so that nothing is on its way; then what they have not acknowledged.
+        let slots = self.outlet().lock().deliveries.active();
+        for slot in slots {
+            self.cancel(slot, now);
+        }
+        self.subscriptions.clear();
+        self.temp_queues.clear();
+        self.transactions = Transactions::default();
+        let unacked = self.outlet().lock().deliveries.take_all();
+        for (queue, mut entries) in unacked {
+            queue.requeue(&mut entries, now, &mut self.effects);
+            self.carry_out(&queue, now);
+        }
+        self.vhost.connection_closed(self.id);
+    }
+}
+
+/// Appends a RECEIPT.
+pub(super) fn write_receipt(out: &mut Vec<u8>, receipt: &[u8], end: FrameEnd) {
+    let mut frame = FrameWriter::begin(out, Command::Receipt);
+    frame.header(b"receipt-id", receipt);
+    frame.finish(b"", end);
+}
+
+pub(super) fn frame_end(node: &Node) -> FrameEnd {
+    if node.settings.stomp.trailing_lf { FrameEnd::NulLf } else { FrameEnd::Nul }
+}

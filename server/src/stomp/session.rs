@@ -1,0 +1,553 @@
+//! A STOMP connection from its first octet to its last: frames in, everything written to the outlet.
+//!
+//! A read is worked through whole. SEND, ACK and NACK gather; anything else, and the end of the read, carries out
+//! what has gathered first, so that frames take effect in their order. Before login a peer has one frame
+//! that means anything; the password is checked elsewhere, and until that is done nothing more is read.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use broker_core::access::{LoginError, User};
+use broker_core::consumer::ConnectionId;
+use broker_core::log::LogPosition;
+use parking_lot::Mutex;
+use proto_stomp::{
+    Command, Decoded, Decoder, Frame, HEART_BEAT, HeaderBlock, Limits, ParsedCommand, Version,
+};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::client::{Client, Next, frame_end, protocol};
+use super::deliveries::Deliveries;
+use super::error::{StompError, Then};
+use super::heart_beats::HeartBeats;
+use super::login::Greeting;
+use super::publish::Batch;
+use super::receipts::Of;
+use crate::auth::Login;
+use crate::driver::Want;
+use crate::node::{ChannelRow, Connection, ConnectionRow, Node};
+use crate::outbox::{self, Outlet, Writing};
+
+/// How long a publisher whose queue is backlogged is not read from.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+
+/// The one channel that a session is in lists.
+const CHANNEL: u16 = 1;
+
+thread_local! {
+    /// Lent to the session that is being fed; empty in between.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+}
+
+#[derive(Default)]
+struct Scratch {
+    headers: HeaderBlock,
+    batch: Batch,
+}
+
+/// What others may see of a connection and ask of it.
+pub(super) struct Shared {
+    pub(super) id: ConnectionId,
+    pub(super) outlet: Arc<Outlet<Deliveries>>,
+    peer: SocketAddr,
+    host: SocketAddr,
+    ssl: bool,
+    /// Milliseconds since 1970.
+    connected_at: u64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// Receipts that wait for the log.
+    pub(super) unconfirmed: AtomicU64,
+    /// Messages in transactions.
+    pub(super) uncommitted: AtomicU64,
+    pub(super) acks_uncommitted: AtomicU64,
+    facts: Mutex<Facts>,
+}
+
+/// What login decides.
+struct Facts {
+    version: Version,
+    state: &'static str,
+    user: String,
+    vhost: String,
+    heart_beat_secs: u64,
+}
+
+impl Shared {
+    /// `peer -> host`, as RabbitMQ names connections.
+    pub(super) fn name(&self) -> String {
+        format!("{} -> {}", self.peer, self.host)
+    }
+
+    pub(super) fn channel_name(&self) -> String {
+        format!("{} ({CHANNEL})", self.name())
+    }
+
+    pub(super) fn set_state(&self, state: &'static str) {
+        self.facts.lock().state = state;
+    }
+
+    fn channel(&self) -> ChannelRow {
+        let (unacked, consumers) = {
+            let state = self.outlet.lock();
+            (state.deliveries.unacked(), state.deliveries.active().len())
+        };
+        // Relaxed: for lists.
+        ChannelRow {
+            number: CHANNEL,
+            transactional: false,
+            confirm: false,
+            consumer_count: consumers as u64,
+            messages_unacknowledged: unacked as u64,
+            messages_unconfirmed: self.unconfirmed.load(Ordering::Relaxed),
+            messages_uncommitted: self.uncommitted.load(Ordering::Relaxed),
+            acks_uncommitted: self.acks_uncommitted.load(Ordering::Relaxed),
+            prefetch_count: 0,
+            global_prefetch_count: 0,
+        }
+    }
+}
+
+impl Connection for Shared {
+    fn describe(&self) -> ConnectionRow {
+        let channel = self.channel();
+        let send_pend = self.outlet.lock().out.len() as u64;
+        let facts = self.facts.lock();
+        // Relaxed: for lists.
+        ConnectionRow {
+            id: self.id,
+            name: self.name(),
+            peer: self.peer,
+            host: self.host,
+            ssl: self.ssl,
+            protocol: format!("STOMP {}", facts.version),
+            user: facts.user.clone(),
+            vhost: facts.vhost.clone(),
+            state: facts.state,
+            auth_mechanism: "STOMP login",
+            timeout_secs: facts.heart_beat_secs,
+            frame_max: 0,
+            channel_max: CHANNEL,
+            client_properties: Vec::new(),
+            recv_oct: self.received.load(Ordering::Relaxed),
+            send_oct: self.sent.load(Ordering::Relaxed),
+            send_pend,
+            connected_at: self.connected_at,
+            channels: if facts.user.is_empty() { Vec::new() } else { vec![channel] },
+        }
+    }
+
+    fn close(&self, reason: &str) {
+        self.outlet.command(outbox::Command::Close { reason: reason.to_owned() });
+    }
+
+    fn wake(&self) {
+        self.outlet.wake();
+    }
+}
+
+/// Where a connection stands.
+enum Phase {
+    /// CONNECT is due.
+    Stranger,
+    /// The passcode is being checked.
+    LoggingIn(Box<LoggingIn>),
+    Open(Box<Client>),
+    /// After DISCONNECT: nothing is heard any more, but receipts wait for the log.
+    Leaving(Box<Client>),
+    /// All is said: the socket closes when all is written.
+    Finished,
+    /// The socket closes at once.
+    Aborted,
+}
+
+struct LoggingIn {
+    greeting: Greeting,
+    checked: oneshot::Receiver<Result<Arc<User>, LoginError>>,
+}
+
+/// A STOMP connection.
+pub(crate) struct Session {
+    node: Arc<Node>,
+    shared: Arc<Shared>,
+    decoder: Decoder,
+    phase: Phase,
+    /// When a login has to be done.
+    login_ends: Option<Instant>,
+    heart_beats: HeartBeats,
+    /// Not read from until then: a queue that it publishes to is backlogged.
+    paused_until: Option<Instant>,
+    heard_anything: bool,
+}
+
+impl Session {
+    /// A connection that has just been accepted.
+    pub(crate) fn new(node: Arc<Node>, peer: SocketAddr, host: SocketAddr, ssl: bool) -> Self {
+        let id = node.broker.next_connection_id();
+        let connected_at = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let shared = Arc::new(Shared {
+            id,
+            outlet: Arc::new(Outlet::new(Deliveries::new(Arc::clone(&node)))),
+            peer,
+            host,
+            ssl,
+            connected_at,
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
+            uncommitted: AtomicU64::new(0),
+            acks_uncommitted: AtomicU64::new(0),
+            facts: Mutex::new(Facts {
+                version: Version::V1_0,
+                state: "starting",
+                user: String::new(),
+                vhost: String::new(),
+                heart_beat_secs: 0,
+            }),
+        });
+        let login_ends = Some(Instant::now() + node.settings.stomp.login_timeout.duration());
+        node.connections.insert(id, Arc::clone(&shared) as Arc<_>);
+        node.counters.connections_opened.increment(1);
+        Self {
+            node,
+            shared,
+            decoder: Decoder::new(Limits::before_login()),
+            phase: Phase::Stranger,
+            login_ends,
+            heart_beats: HeartBeats::default(),
+            paused_until: None,
+            heard_anything: false,
+        }
+    }
+
+    // ---- frames ----
+
+    fn feed_frames(&mut self, input: &[u8], scratch: &mut Scratch) -> usize {
+        let Scratch { headers, batch } = scratch;
+        let mut taken = 0;
+        while matches!(self.phase, Phase::Stranger | Phase::Open(_)) {
+            let rest = input.get(taken..).unwrap_or_default();
+            match self.decoder.decode(rest, headers) {
+                Ok(Decoded::Incomplete) => break,
+                Ok(Decoded::Noise { wire_len }) => taken += wire_len,
+                Ok(Decoded::Frame { frame, wire_len }) => {
+                    if self.on_frame(&frame, batch) == Taken::Yes {
+                        taken += wire_len;
+                    }
+                }
+                Err(error) => self.fail(&StompError::malformed(&error), None, batch),
+            }
+        }
+        self.flush(batch);
+        match self.phase {
+            Phase::Stranger | Phase::LoggingIn(_) | Phase::Open(_) => taken,
+            // Nobody listens any more.
+            Phase::Leaving(_) | Phase::Finished | Phase::Aborted => input.len(),
+        }
+    }
+
+    fn on_frame(&mut self, frame: &Frame<'_>, batch: &mut Batch) -> Taken {
+        let receipt = || frame.headers.get("receipt");
+        let Phase::Open(client) = &mut self.phase else {
+            return self.on_strangers_frame(frame, batch);
+        };
+        let done = match frame.command {
+            ParsedCommand::Known(command) => client.on_frame(command, frame, batch),
+            ParsedCommand::Unknown(word) => Err(StompError::unknown_command(word)),
+        };
+        match done {
+            Ok(Next::GoOn) => {}
+            Ok(Next::Goodbye) => self.say_goodbye(receipt()),
+            Err(error) => self.fail(&error, receipt(), batch),
+        }
+        Taken::Yes
+    }
+
+    fn on_strangers_frame(&mut self, frame: &Frame<'_>, batch: &mut Batch) -> Taken {
+        let settings = &self.node.settings.stomp;
+        let opens =
+            matches!(frame.command, ParsedCommand::Known(Command::Connect | Command::Stomp));
+        let greeting = if opens {
+            Greeting::read(&frame.headers, settings)
+        } else if settings.implicit_connect {
+            Greeting::implicit(settings)
+        } else {
+            self.fail(&StompError::not_logged_in(), frame.headers.get("receipt"), batch);
+            return Taken::Yes;
+        };
+        match greeting {
+            Ok((greeting, passcode)) => self.start_login(greeting, &passcode, batch),
+            Err(error) => self.fail(&error, None, batch),
+        }
+        // A frame that opens the session in place of a CONNECT is then the first of the session.
+        if opens { Taken::Yes } else { Taken::No }
+    }
+
+    fn start_login(&mut self, greeting: Greeting, passcode: &[u8], batch: &mut Batch) {
+        match greeting.log_in(&self.node, passcode, self.shared.peer.ip()) {
+            Login::Now(checked) => self.on_login(&greeting, checked, batch),
+            Login::Later(checked) => {
+                self.phase = Phase::LoggingIn(Box::new(LoggingIn { greeting, checked }));
+            }
+        }
+    }
+
+    fn on_login(
+        &mut self,
+        greeting: &Greeting,
+        checked: Result<Arc<User>, LoginError>,
+        batch: &mut Batch,
+    ) {
+        let counters = self.node.counters.of(protocol(greeting.version));
+        if checked.is_ok() {
+            counters.auth_succeeded.increment(1);
+        } else {
+            counters.auth_failed.increment(1);
+        }
+        let login = match greeting.admit(&self.node, checked) {
+            Ok(login) => login,
+            Err(error) => {
+                let user = String::from_utf8_lossy(&greeting.user);
+                warn!(connection = %self.shared.name(), ?user, "login refused");
+                self.fail(&error, None, batch);
+                return;
+            }
+        };
+        self.login_ends = None;
+        self.decoder.set_version(greeting.version);
+        let message_len_max = self.node.settings.amqp.max_message_size.as_usize();
+        self.decoder.set_limits(Limits::after_login(message_len_max));
+        self.heart_beats = HeartBeats::start(greeting.heart_beat, Instant::now());
+        {
+            let mut facts = self.shared.facts.lock();
+            facts.version = greeting.version;
+            facts.state = "running";
+            facts.user = login.identity.user.to_string();
+            facts.vhost = login.identity.vhost.to_string();
+            facts.heart_beat_secs = greeting.heart_beat.incoming().map_or(0, |beat| beat.as_secs());
+        }
+        greeting.welcome(&self.node, &login.session, self.shared.outlet.lock().out.octets());
+        debug!(connection = %self.shared.name(), user = %login.identity.user, "logged in");
+        self.node.counters.channels_opened.increment(1);
+        let client = Client::new(Arc::clone(&self.node), Arc::clone(&self.shared), login);
+        self.phase = Phase::Open(Box::new(client));
+    }
+
+    /// DISCONNECT: everything is freed, and the receipt says that everything before it is done.
+    fn say_goodbye(&mut self, receipt: Option<&[u8]>) {
+        let Phase::Open(mut client) = std::mem::replace(&mut self.phase, Phase::Finished) else {
+            return;
+        };
+        self.release(&mut client);
+        if let Some(receipt) = receipt {
+            // Behind those that wait already, and so not before their messages are durable.
+            client.receipt_at(LogPosition::default(), receipt, Of::Other);
+        }
+        if !client.receipts.is_empty() {
+            self.phase = Phase::Leaving(client);
+        }
+    }
+
+    // ---- what goes wrong ----
+
+    /// Sends an ERROR, after what came before it has been carried out, and closes if it is one of those.
+    fn fail(&mut self, error: &StompError, receipt: Option<&[u8]>, batch: &mut Batch) {
+        self.flush(batch);
+        if error.then() == Then::Close {
+            info!(connection = %self.shared.name(), ?error, "closing a STOMP connection");
+            // Before the ERROR, so that no MESSAGE follows it.
+            self.finish();
+        }
+        let end = frame_end(&self.node);
+        error.write(receipt, self.shared.outlet.lock().out.octets(), end);
+    }
+
+    fn flush(&mut self, batch: &mut Batch) {
+        if let Phase::Open(client) = &mut self.phase {
+            client.flush(batch);
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Phase::Open(mut client) = std::mem::replace(&mut self.phase, Phase::Finished) {
+            self.release(&mut client);
+        }
+    }
+
+    fn release(&self, client: &mut Client) {
+        client.release();
+        self.shared.set_state("closed");
+        self.node.counters.channels_closed.increment(1);
+    }
+
+    /// Whether the peer is not read from at present: then its silence is our doing.
+    fn is_held(&self) -> bool {
+        let by_client = match &self.phase {
+            Phase::Open(client) => client.held || client.receipts.is_full(),
+            _ => false,
+        };
+        let high = self.node.settings.limits.outbox_high.as_usize();
+        by_client || self.paused_until.is_some() || self.shared.outlet.lock().out.len() > high
+    }
+
+    fn on_commands(&mut self, commands: Vec<outbox::Command>) {
+        for outbox::Command::Close { reason } in commands {
+            match &self.phase {
+                Phase::Open(_) => {
+                    let error = StompError::forced(&reason);
+                    info!(connection = %self.shared.name(), reason, "closing a STOMP connection");
+                    self.finish();
+                    let end = frame_end(&self.node);
+                    error.write(None, self.shared.outlet.lock().out.octets(), end);
+                }
+                Phase::Finished | Phase::Leaving(_) => self.phase = Phase::Finished,
+                Phase::Stranger | Phase::LoggingIn(_) | Phase::Aborted => {
+                    self.phase = Phase::Aborted;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a frame is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    /// It is to be offered again.
+    No,
+}
+
+impl crate::driver::Session for Session {
+    fn feed(&mut self, input: &[u8]) -> usize {
+        self.heard_anything = true;
+        self.heart_beats.received();
+        let taken = SCRATCH.with_borrow_mut(|scratch| self.feed_frames(input, scratch));
+        // Relaxed: for lists.
+        self.shared.received.fetch_add(taken as u64, Ordering::Relaxed);
+        if let Phase::Open(client) = &mut self.phase {
+            client.note_facts();
+            if std::mem::take(&mut client.backlogged) {
+                self.paused_until = Some(Instant::now() + BACKLOG_PAUSE);
+            }
+        }
+        taken
+    }
+
+    fn look(&mut self) {
+        let commands = std::mem::take(&mut self.shared.outlet.lock().commands);
+        match &mut self.phase {
+            Phase::Open(client) => {
+                client.look();
+                client.note_facts();
+            }
+            Phase::Leaving(client) => {
+                client.release_receipts();
+                if client.receipts.is_empty() {
+                    self.phase = Phase::Finished;
+                }
+            }
+            _ => {}
+        }
+        self.on_commands(commands);
+        if self.paused_until.is_some_and(|until| until <= Instant::now()) {
+            self.paused_until = None;
+        }
+    }
+
+    fn want(&self) -> Want {
+        match self.phase {
+            Phase::Finished => Want::Finish,
+            Phase::Aborted => Want::Abort,
+            Phase::LoggingIn(_) => Want::Pause,
+            _ if self.is_held() => Want::Pause,
+            _ => Want::Read,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let candidates = [self.login_ends, self.heart_beats.deadline(), self.paused_until];
+        candidates.into_iter().flatten().min()
+    }
+
+    fn on_deadline(&mut self, now: Instant) {
+        if self.login_ends.is_some_and(|at| at <= now) {
+            warn!(connection = %self.shared.name(), "nobody has logged in in time");
+            self.login_ends = None;
+            self.phase = Phase::Aborted;
+            return;
+        }
+        if self.is_held() {
+            self.heart_beats.received();
+        }
+        let due = self.heart_beats.look(now);
+        if due.send {
+            let mut state = self.shared.outlet.lock();
+            if state.out.is_empty() {
+                state.out.octets().extend_from_slice(HEART_BEAT);
+            }
+        }
+        if due.lost {
+            warn!(connection = %self.shared.name(), "missed heart-beats from the client, closing");
+            self.finish();
+            self.phase = Phase::Aborted;
+        }
+    }
+
+    fn on_written(&mut self, count: usize) {
+        self.heart_beats.written();
+        // Relaxed: for lists.
+        self.shared.sent.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    fn on_closed(&mut self, error: Option<&std::io::Error>) {
+        let open = matches!(self.phase, Phase::Open(_));
+        // First the consumers are cancelled; only then is nothing taken any more.
+        self.finish();
+        self.shared.outlet.lock().closed = true;
+        self.node.connections.remove(self.shared.id);
+        self.node.counters.connections_closed.increment(1);
+        let connection = self.shared.name();
+        if !self.heard_anything {
+            self.node.counters.probes.increment(1);
+            debug!(connection, "a connection without a single octet");
+        } else if let Some(error) = error {
+            info!(connection, %error, "connection lost");
+        } else if open {
+            info!(connection, "the client closed the socket without a word");
+        }
+    }
+
+    fn refill(&mut self, writing: &mut Writing) -> bool {
+        if !writing.is_empty() {
+            return true;
+        }
+        writing.refill(&mut self.shared.outlet.lock().out)
+    }
+
+    fn register(&self, waker: &Waker) {
+        self.shared.outlet.register(waker);
+    }
+
+    fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Phase::LoggingIn(waiting) = &mut self.phase else { return Poll::Pending };
+        let Poll::Ready(checked) = Pin::new(&mut waiting.checked).poll(cx) else {
+            return Poll::Pending;
+        };
+        let Phase::LoggingIn(waiting) = std::mem::replace(&mut self.phase, Phase::Stranger) else {
+            return Poll::Pending;
+        };
+        let checked = checked.unwrap_or(Err(LoginError::Credentials));
+        // Nothing has gathered before login.
+        self.on_login(&waiting.greeting, checked, &mut Batch::default());
+        Poll::Ready(())
+    }
+}

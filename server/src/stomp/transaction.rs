@@ -1,0 +1,249 @@
+//! BEGIN, COMMIT, ABORT: what a transaction holds until it is carried out.
+//!
+//! A SEND in a transaction is checked when it arrives, its destination included, and an ACK as far as its syntax
+//! goes. COMMIT first makes sure that all of it can be done (routes, permissions, deliveries that are still
+//! outstanding) and then does it: either nothing happens, or everything does. Its receipt waits until the
+//! messages are durable.
+// RabbitMQ: carries the frames out one by one and stops at the first that fails.
+
+use broker_core::Message;
+use broker_core::name::ExchangeName;
+use broker_core::log::LogPosition;
+use proto_amqp::properties;
+use proto_stomp::{Command, Frame};
+
+use super::acknowledge::{Fate, Settlement};
+use super::client::{Client, Map};
+use super::deliveries::{NotOutstanding, Settled};
+use super::error::StompError;
+use super::publish::Batch;
+use super::receipts::Of;
+use super::routes::Route;
+use crate::settings::TxReceipt;
+
+/// A transaction that is open.
+#[derive(Debug, Default)]
+struct Transaction {
+    sends: Vec<Send>,
+    settlements: Vec<Settlement>,
+    /// Octets of its messages.
+    octets: usize,
+}
+
+/// A message that waits for COMMIT.
+#[derive(Debug)]
+struct Send {
+    exchange: ExchangeName,
+    message: Message,
+    /// That it asked for and was not given yet.
+    receipt: Option<Box<[u8]>>,
+}
+
+/// The open transactions of a session, by name.
+#[derive(Debug, Default)]
+pub(super) struct Transactions {
+    open: Map<Box<[u8]>, Transaction>,
+    octets: usize,
+}
+
+impl Transactions {
+    pub(super) fn is_open(&self, name: &[u8]) -> bool {
+        self.open.contains_key(name)
+    }
+
+    /// Messages that wait in all of them.
+    pub(super) fn sends(&self) -> u64 {
+        self.open.values().map(|transaction| transaction.sends.len() as u64).sum()
+    }
+
+    /// Acknowledgements that wait in all of them.
+    pub(super) fn settlements(&self) -> u64 {
+        self.open.values().map(|transaction| transaction.settlements.len() as u64).sum()
+    }
+
+    fn take(&mut self, name: &[u8]) -> Result<Transaction, StompError> {
+        let transaction = self.open.remove(name);
+        let transaction = transaction.ok_or_else(|| StompError::unknown_transaction(name))?;
+        self.octets -= transaction.octets;
+        Ok(transaction)
+    }
+
+    /// The transaction of that name, with room for one more action.
+    ///
+    /// One that has grown too large is dropped: committed without the frame that did not fit, it would be
+    /// another than the client meant.
+    fn with_room(&mut self, name: &[u8], actions_max: u32) -> Result<&mut Transaction, StompError> {
+        let open = self.open.get(name).ok_or_else(|| StompError::unknown_transaction(name))?;
+        if open.sends.len() + open.settlements.len() >= actions_max as usize {
+            self.take(name)?;
+            return Err(StompError::too_many_actions(actions_max));
+        }
+        self.open.get_mut(name).ok_or_else(|| StompError::unknown_transaction(name))
+    }
+}
+
+fn name_of<'f>(command: Command, frame: &Frame<'f>) -> Result<&'f [u8], StompError> {
+    let name = frame.headers.get("transaction");
+    name.ok_or_else(|| StompError::missing_transaction(command))
+}
+
+/// Whether `value` is an identifier as Net::Stomp makes them: the session, a hyphen, a number.
+fn counts_in(session: &str, value: &[u8]) -> bool {
+    let number = value.strip_prefix(session.as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
+    number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
+
+impl Client {
+    pub(super) fn on_begin(&mut self, frame: &Frame<'_>) -> Result<(), StompError> {
+        let name = name_of(Command::Begin, frame)?;
+        if self.transactions.is_open(name) {
+            return Err(StompError::transaction_exists(name));
+        }
+        let max = self.node.settings.stomp.max_transactions;
+        if self.transactions.open.len() >= max as usize {
+            return Err(StompError::too_many_transactions(max));
+        }
+        self.transactions.open.insert(name.into(), Transaction::default());
+        Ok(())
+    }
+
+    pub(super) fn on_abort(&mut self, frame: &Frame<'_>) -> Result<(), StompError> {
+        self.transactions.take(name_of(Command::Abort, frame)?).map(|_| ())
+    }
+
+    /// Keeps a message until COMMIT.
+    pub(super) fn send_in_transaction(
+        &mut self,
+        name: &[u8],
+        exchange: &ExchangeName,
+        message: Message,
+        receipt: Option<&[u8]>,
+    ) -> Result<(), StompError> {
+        let settings = &self.node.settings.stomp;
+        let octets = message.memory_len();
+        if self.transactions.octets + octets > settings.max_transaction_size.as_usize() {
+            self.transactions.take(name)?;
+            return Err(StompError::transactions_too_large(settings.max_transaction_size));
+        }
+        let transaction = self.transactions.with_room(name, settings.max_transaction_actions)?;
+        let at_once = receipt.filter(|receipt| match settings.tx_receipt {
+            TxReceipt::Commit => false,
+            TxReceipt::Immediate => true,
+            // Net::Stomp's `send_transactional` waits for the receipt before it commits.
+            TxReceipt::Auto => {
+                counts_in(&self.session, name) && counts_in(&self.session, receipt)
+            }
+        });
+        let kept = receipt.filter(|_| at_once.is_none()).map(Into::into);
+        transaction.sends.push(Send { exchange: exchange.clone(), message, receipt: kept });
+        transaction.octets += octets;
+        self.transactions.octets += octets;
+        if let Some(receipt) = at_once {
+            self.write_receipt(receipt);
+        }
+        Ok(())
+    }
+
+    /// Keeps an acknowledgement until COMMIT.
+    pub(super) fn settle_in_transaction(
+        &mut self,
+        name: &[u8],
+        settlement: Settlement,
+    ) -> Result<(), StompError> {
+        let max = self.node.settings.stomp.max_transaction_actions;
+        self.transactions.with_room(name, max)?.settlements.push(settlement);
+        Ok(())
+    }
+
+    pub(super) fn on_commit(
+        &mut self,
+        frame: &Frame<'_>,
+        receipt: Option<&[u8]>,
+        batch: &mut Batch,
+    ) -> Result<(), StompError> {
+        let transaction = self.transactions.take(name_of(Command::Commit, frame)?)?;
+        let Transaction { sends, settlements, .. } = transaction;
+        let routes = self.routes_of(&sends)?;
+        let settled = self.take_settled(&settlements)?;
+        batch.begin();
+        let mut receipts = Vec::new();
+        for (Send { message, receipt, .. }, route) in sends.into_iter().zip(&routes) {
+            self.publish(message, route, batch);
+            receipts.extend(receipt);
+        }
+        self.flush_sends(batch);
+        for (fate, mut settled) in settled {
+            self.settle(fate, &mut settled);
+        }
+        self.flush_settling();
+        if batch.refused {
+            return Err(StompError::partial_commit());
+        }
+        self.answer_commit(batch.position, receipt, &receipts);
+        Ok(())
+    }
+
+    /// The receipt of COMMIT comes before those of the frames that it carries out.
+    fn answer_commit(
+        &mut self,
+        position: LogPosition,
+        receipt: Option<&[u8]>,
+        receipts: &[Box<[u8]>],
+    ) {
+        if let Some(receipt) = receipt {
+            self.receipt_at(position, receipt, Of::Other);
+        }
+        for receipt in receipts {
+            self.receipt_at(position, receipt, Of::Send);
+        }
+        self.counters().received_confirm.increment(receipts.len() as u64);
+    }
+
+    /// Looks all routes up again: much may have changed since the SENDs.
+    fn routes_of(&self, sends: &[Send]) -> Result<Vec<Route>, StompError> {
+        let route_of = |send: &Send| {
+            let parts = send.message.parts();
+            // They were encoded by us.
+            let headers = properties::summarise(parts.properties).unwrap_or_default().headers;
+            let (route, _) = self.asking().route(&send.exchange, parts.routing_key, headers)?;
+            Ok(route)
+        };
+        sends.iter().map(route_of).collect()
+    }
+
+    /// Takes all deliveries that a transaction settles, or none.
+    fn take_settled(
+        &self,
+        settlements: &[Settlement],
+    ) -> Result<Vec<(Fate, Vec<Settled>)>, StompError> {
+        let mut state = self.outlet().lock();
+        let mut taken = Vec::with_capacity(settlements.len());
+        for Settlement { consumer_tag, delivery_tag, fate } in settlements {
+            let mut settled = Vec::new();
+            match state.deliveries.take(consumer_tag, *delivery_tag, &mut settled) {
+                Ok(()) => taken.push((*fate, settled)),
+                Err(NotOutstanding::Subscription | NotOutstanding::Delivery) => {
+                    let all = taken.into_iter().flat_map(|(_, settled)| settled);
+                    state.deliveries.restore(all);
+                    return Err(StompError::unknown_delivery_tag(*delivery_tag));
+                }
+            }
+        }
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_net_stomp_counts_within_the_session() {
+        let session = "session-x_y";
+        assert!(counts_in(session, b"session-x_y-1"));
+        assert!(counts_in(session, b"session-x_y-1234"));
+        for other in ["", "1", "session-x_y", "session-x_y-", "session-x_y-1a", "session-z-1"] {
+            assert!(!counts_in(session, other.as_bytes()), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the broker looks after by itself: messages and queues that expire, memory and disk that run low.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch::Receiver;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::node::{Alarm, Node};
+use crate::settings::machine;
+
+/// How often expired messages are looked for. A message is never delivered once it has expired; this
+/// decides how late it is dead-lettered.
+const SWEEP_EVERY: Duration = Duration::from_millis(10);
+
+/// How often memory is looked at.
+const MEMORY_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks at memory between two looks at the disk.
+const DISK_EVERY: u32 = 4;
+
+/// Memory that is assumed when the system does not say how much there is: 4 GiB.
+const MEMORY_FALLBACK: u64 = 4 << 30;
+
+/// Drops what has expired until the broker stops.
+pub(crate) async fn sweep(node: Arc<Node>, mut stopping: Receiver<bool>) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        let now = node.clock.now();
+        for vhost in node.broker.vhosts() {
+            vhost.sweep(now);
+        }
+    }
+}
+
+/// Raises and clears the alarms until the broker stops.
+pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
+    let limit = memory_limit(&node);
+    let disk_limit = node.settings.limits.disk_free.octets();
+    let mut ticks = interval(MEMORY_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turn = 0;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        if let Some(used) = resident_memory() {
+            judge(&node, Alarm::Memory, used > limit, used, limit);
+        }
+        if turn % DISK_EVERY == 0
+            && let Some(free) = disk_free(&node)
+        {
+            judge(&node, Alarm::Disk, free < disk_limit, free, disk_limit);
+        }
+        turn = turn.wrapping_add(1);
+    }
+}
+
+fn judge(node: &Node, alarm: Alarm, on: bool, value: u64, limit: u64) {
+    if !node.alarms.set(alarm, on) {
+        return;
+    }
+    if on {
+        warn!(?alarm, value, limit, "alarm: publishers are held until it is over");
+    } else {
+        info!(?alarm, value, limit, "the alarm is over");
+    }
+    for connection in node.connections.all() {
+        connection.wake();
+    }
+}
+
+/// Resident memory at which publishers are held, in octets.
+pub(crate) fn memory_limit(node: &Node) -> u64 {
+    let available = machine::memory_available();
+    let fallback = || crate::settings::Size::new(MEMORY_FALLBACK);
+    node.settings.limits.memory.resolve(available.unwrap_or_else(fallback)).octets()
+}
+
+/// Resident memory of the process, in octets.
+pub(crate) fn resident_memory() -> Option<u64> {
+    let statm = procfs::process::Process::myself().and_then(|process| process.statm());
+    match statm {
+        Ok(statm) => Some(statm.resident.saturating_mul(procfs::page_size())),
+        Err(problem) => {
+            error!(%problem, "cannot read the memory in use: there is no memory alarm");
+            None
+        }
+    }
+}
+
+/// Free space where the data are, in octets, as far as this process may use it.
+pub(crate) fn disk_free(node: &Node) -> Option<u64> {
+    match rustix::fs::statvfs(&node.settings.data_dir) {
+        Ok(space) => Some(space.f_bavail.saturating_mul(space.f_frsize)),
+        Err(problem) => {
+            error!(%problem, "cannot read the free disk space: there is no disk alarm");
+            None
+        }
+    }
+}
