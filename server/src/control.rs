@@ -182,7 +182,7 @@ async fn client(broker: &Arc<Broker>, mut stream: UnixStream) -> io::Result<()> 
         Ok(request) => request,
         Err(refused) => return answer(broker, &mut stream, Err(refused)).await,
     };
-    let stops = request == Request::Stop;
+    let stops = request == Request::Stop {};
     let outcome = carry_out(Arc::clone(broker), request).await;
     let answered = answer(broker, &mut stream, outcome).await;
     if stops {

@@ -41,7 +41,7 @@ pub fn health(args: &HealthArgs) -> ExitCode {
 
 /// The name of the node that works, or why it does not.
 fn verdict(client: &Client) -> Result<String, String> {
-    let received = client.ask(&Request::Health).map_err(|error| error.to_string())?;
+    let received = client.ask(&Request::Health {}).map_err(|error| error.to_string())?;
     match received.content.map_err(|refused| refused.message)? {
         Content::Value(answer) => match answer.get("unwell") {
             Some(serde_json::Value::Null) => Ok(received.node),

@@ -483,7 +483,7 @@ impl Peer {
 pub fn frame_of(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let [high, low] = channel.to_be_bytes();
     let size = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
-    [&[kind, high, low], &size, payload, &[proto_amqp::FRAME_END]].concat()
+    [&[kind, high, low][..], &size, payload, &[proto_amqp::FRAME_END]].concat()
 }
 
 /// The payload of a method frame: class, method and encoded arguments.

@@ -100,8 +100,8 @@ impl Routes {
             self.valid_for = valid_for;
         }
         if let Some(last) = &self.last
-            && *last.routing_key == *routing_key
-            && *last.exchange == *exchange
+            && same(&last.routing_key, routing_key)
+            && same(&last.exchange, exchange)
         {
             return Ok(Some(Arc::clone(last)));
         }
@@ -143,6 +143,13 @@ impl Routes {
         self.last = None;
         self.by_key.clear();
     }
+}
+
+/// Compares names without looking at the octets of empty ones: an empty boxed slice points nowhere, and glibc's
+/// vector `memcmp` reads from there all the same, masked, which costs a hundred nanoseconds on some processors.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && (a.is_empty() || a == b)
 }
 
 impl Route {

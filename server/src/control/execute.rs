@@ -41,11 +41,11 @@ const DONE: Result<Outcome, Refused> = Ok(Outcome::Value(Value::Null));
 pub(super) fn execute(broker: &Broker, request: Request) -> Result<Outcome, Refused> {
     let node = &broker.node;
     match request {
-        Request::Ping => DONE,
-        Request::Health => Ok(Outcome::Value(json!({ "unwell": health::unwell(node) }))),
-        Request::Status => Ok(Outcome::Value(status::status(broker))),
-        Request::Environment => environment(node),
-        Request::Listeners => Ok(Outcome::Value(status::listeners(broker).into())),
+        Request::Ping {} => DONE,
+        Request::Health {} => Ok(Outcome::Value(json!({ "unwell": health::unwell(node) }))),
+        Request::Status {} => Ok(Outcome::Value(status::status(broker))),
+        Request::Environment {} => environment(node),
+        Request::Listeners {} => Ok(Outcome::Value(status::listeners(broker).into())),
         Request::List { of, vhost, user, columns } => list(node, of, vhost, user, columns),
         Request::PurgeQueue { vhost, queue } => {
             let queue = find_queue(&*find_vhost(node, &vhost)?, &queue, Refusal::Unavailable)?;
@@ -109,7 +109,7 @@ pub(super) fn execute(broker: &Broker, request: Request) -> Result<Outcome, Refu
             let cleared = node.broker.access.clear_permission(&user_name(&user)?, &name);
             done(cleared.map_err(refuse_user), || info!(%user, %vhost, "permissions cleared"))
         }
-        Request::Stop => {
+        Request::Stop {} => {
             info!("asked to stop on the control socket");
             DONE
         }

@@ -24,20 +24,20 @@ pub(crate) const REQUEST_LEN_MAX: usize = 64 * 1024;
 /// Octets of one line of an answer. The largest is a row with the arguments of a queue, which came in one frame.
 pub(crate) const LINE_LEN_MAX: u64 = 16 * 1024 * 1024;
 
-/// What can be asked.
+/// What can be asked. Those without arguments have braces, or serde would overlook fields that they do not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
     /// Whether anybody is there.
-    Ping,
+    Ping {},
     /// Whether the broker takes messages.
-    Health,
+    Health {},
     /// The process and its resources.
-    Status,
+    Status {},
     /// The settings in force; passwords masked.
-    Environment,
+    Environment {},
     /// Addresses that listen.
-    Listeners,
+    Listeners {},
     /// Rows about objects of one kind.
     List {
         of: Kind,
@@ -109,7 +109,7 @@ pub(crate) enum Request {
         user: String,
     },
     /// Stop the broker, gracefully.
-    Stop,
+    Stop {},
 }
 
 /// What can be listed.
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_request_is_one_line_and_comes_back_as_it_was() {
         let requests = [
-            Request::Ping,
+            Request::Ping {},
             Request::List {
                 of: Kind::UserPermissions,
                 vhost: None,

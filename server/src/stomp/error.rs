@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(
             written(&StompError::cancelled("id='7'", Some(b"7")), Some(b"r:1")),
             "ERROR\nmessage:Server cancelled subscription\ncontent-type:text/plain\n\
-             version:1.0,1.1,1.2\nsubscription:7\nreceipt-id:r\\c1\ncontent-length:92\n\n\
+             version:1.0,1.1,1.2\nsubscription:7\nreceipt-id:r\\c1\ncontent-length:89\n\n\
              The server has canceled a subscription.\n\
              No more messages will be delivered for \"id='7'\".\n\0\n"
         );

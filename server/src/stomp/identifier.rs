@@ -63,7 +63,7 @@ mod tests {
         assert_ne!(digest(&[b"a.b", b"0"]), digest(&[b"a.b0", b""]));
         assert_ne!(digest(&[b"a.b", b"0"]), digest(&[b"a.b", b"1"]));
         // Queues of earlier versions have to be found again.
-        assert_eq!(digest(&[b"key", b"id"]), "s-PINNED");
+        assert_eq!(digest(&[b"key", b"id"]), "s-JEI1YcNwKrLHZAHtAycVxA");
     }
 
     #[test]

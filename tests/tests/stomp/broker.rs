@@ -1,17 +1,13 @@
 //! A broker for one test.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
-use tempfile::TempDir;
-use warren_server::Running;
-use warren_server::settings::{Addresses, Settings};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use warren_server::settings::{Settings, Size};
+use warren_tests::TestBroker;
 
 use super::peer::Peer;
 
-pub(super) struct Broker {
-    running: Running,
-    _data: TempDir,
-}
+pub(super) struct Broker(TestBroker);
 
 impl Broker {
     pub(super) async fn start() -> Self {
@@ -19,22 +15,17 @@ impl Broker {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let any_port = || Addresses::from(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]);
-        let mut settings = Settings { data_dir: data.path().to_owned(), ..Settings::default() };
-        settings.amqp.listen = any_port();
-        settings.stomp.listen = any_port();
-        settings.metrics.listen = Addresses::from(vec![]);
-        // A machine that is nearly full must not hold the publishers of a test.
-        settings.limits.disk_free = warren_server::settings::Size::new(0);
-        change(&mut settings);
-        let running = warren_server::start(settings).await.unwrap();
-        Self { running, _data: data }
+        let changed = |settings: &mut Settings| {
+            // A machine that is nearly full must not hold the publishers of a test.
+            settings.limits.disk_free = Size::new(0);
+            change(settings);
+        };
+        Self(TestBroker::with(changed).await)
     }
 
     /// A connection that has said nothing.
     pub(super) async fn connect(&self) -> Peer {
-        Peer::connect(self.running.addresses.stomp[0]).await
+        Peer::connect(self.0.stomp_address()).await
     }
 
     /// A connection that has logged in as the default user.
@@ -51,7 +42,49 @@ impl Broker {
         peer
     }
 
+    /// Sends a request to the control socket; gives the answer, which must not be a refusal.
+    pub(super) async fn control(&self, request: &str) -> String {
+        let socket = self.0.data_dir().join("warren.sock");
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        stream.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(!answer.contains("\"refused\""), "{request}\n{answer}");
+        answer
+    }
+
+    /// Adds a user `u` with password `p`, who may do this in virtual host `/`.
+    pub(super) async fn add_user(&self, configure: &str, write: &str, read: &str) {
+        self.control(r#"{"command":"add_user","user":"u","password":"p"}"#).await;
+        self.permit(configure, write, read).await;
+    }
+
+    /// Changes what `u` may do.
+    pub(super) async fn permit(&self, configure: &str, write: &str, read: &str) {
+        self.control(&format!(
+            r#"{{"command":"set_permissions","vhost":"/","user":"u","configure":"{configure}","write":"{write}","read":"{read}"}}"#
+        ))
+        .await;
+    }
+
+    pub(super) async fn delete_queue(&self, queue: &str) {
+        self.control(&format!(
+            r#"{{"command":"delete_queue","vhost":"/","queue":"{queue}","if_empty":false,"if_unused":false}}"#
+        ))
+        .await;
+    }
+
+    /// These columns of all rows, as JSON lines between the first and the last line of the answer.
+    pub(super) async fn list(&self, kind: &str, columns: &str) -> Vec<String> {
+        let vhost = if kind == "connections" { "" } else { r#","vhost":"/""# };
+        let answer = self
+            .control(&format!(r#"{{"command":"list","of":"{kind}"{vhost},"columns":[{columns}]}}"#))
+            .await;
+        let lines: Vec<_> = answer.lines().map(str::to_owned).collect();
+        lines[1..lines.len() - 1].to_vec()
+    }
+
     pub(super) async fn stop(self) {
-        self.running.shutdown().await;
+        self.0.shutdown().await;
     }
 }

@@ -1,6 +1,8 @@
 //! Heart-beats in real time: a second is the shortest interval that there is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::broker::Broker;
 

@@ -104,28 +104,28 @@ impl Plan {
                 format!("Listing permissions for user \"{user}\" ..."),
             ),
             Command::Status => {
-                Self::new(Request::Status, Show::Status, |node| format!("Status of node {node} ...\n"))
+                Self::new(Request::Status {}, Show::Status, |node| format!("Status of node {node} ...\n"))
             }
             Command::Ping => {
                 let milliseconds = client.timeout().as_millis();
-                Self::new(Request::Ping, Show::Pong, move |node| {
+                Self::new(Request::Ping {}, Show::Pong, move |node| {
                     format!(
                         "Will ping {node}. This only checks that the broker answers on its control socket. \
                          Timeout: {milliseconds} ms.\n"
                     )
                 })
             }
-            Command::CheckRunning => Self::new(Request::Ping, Show::Running, |node| {
+            Command::CheckRunning => Self::new(Request::Ping {}, Show::Running, |node| {
                 format!("Checking if Warren is running on node {node} ...\n")
             }),
-            Command::CheckLocalAlarms => Self::new(Request::Status, Show::Alarms, |node| {
+            Command::CheckLocalAlarms => Self::new(Request::Status {}, Show::Alarms, |node| {
                 format!("Asking node {node} to report any local resource alarms ...\n")
             }),
-            Command::AwaitStartup => Self::new(Request::Ping, Show::Startup, |_| String::new()),
-            Command::Listeners => Self::new(Request::Listeners, Show::Listeners, |node| {
+            Command::AwaitStartup => Self::new(Request::Ping {}, Show::Startup, |_| String::new()),
+            Command::Listeners => Self::new(Request::Listeners {}, Show::Listeners, |node| {
                 format!("Asking node {node} to report its protocol listeners ...\n")
             }),
-            Command::Environment => Self::new(Request::Environment, Show::Environment, |node| {
+            Command::Environment => Self::new(Request::Environment {}, Show::Environment, |node| {
                 format!("Application environment of node {node} ...\n")
             }),
             Command::PurgeQueue { vhost, queue } => Self::change(
@@ -221,7 +221,7 @@ impl Plan {
                 Request::ClearPermissions { vhost: vhost.name.clone(), user: user.clone() },
                 format!("Clearing permissions for user \"{user}\" in vhost \"{}\" ...", vhost.name),
             ),
-            Command::Stop => Self::new(Request::Stop, Show::Nothing, |node| {
+            Command::Stop => Self::new(Request::Stop {}, Show::Nothing, |node| {
                 format!("Stopping and halting node {node} ...\n")
             }),
         }

@@ -1,0 +1,27 @@
+//! AMQP over real sockets: a broker in this process, and a peer that says exactly what a test tells it to.
+//!
+//! One module for each class of the protocol or subject of its own; a rule's test is found by the matrix
+//! (`conformance/matrix.toml`). Texts of refusals are compared whole, because clients search in them.
+
+mod amqp {
+    mod ack;
+    mod channel;
+    mod connection;
+    mod consume;
+    mod dead_letter;
+    mod dispatch;
+    mod exchange;
+    mod frames;
+    mod heartbeats;
+    mod lapin;
+    mod permissions;
+    mod publish;
+    mod queue;
+    mod rabbitmq;
+    mod reply_to;
+    mod robustness;
+    mod routing;
+    mod shutdown;
+    mod tx;
+    mod versions;
+}

@@ -1,0 +1,53 @@
+//! Heartbeats (AMQP 0-9-1 §4.2.7), with an interval of one second.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use warren_tests::TestBroker;
+use warren_tests::amqp::Options;
+
+fn every_second() -> Options {
+    Options { heartbeat: 1, ..Options::default() }
+}
+
+#[tokio::test]
+async fn heartbeats_are_sent_twice_an_interval() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp_as(&every_second()).await;
+    peer.expect_heartbeat().await;
+    let apart = peer.expect_heartbeat().await;
+    assert!(apart < Duration::from_secs(1), "{apart:?}");
+}
+
+#[tokio::test]
+async fn silence_of_two_heartbeats_closes() {
+    let broker = TestBroker::start().await;
+    let since = Instant::now();
+    let mut peer = broker.amqp_as(&every_second()).await;
+    peer.expect_end().await;
+    let took = since.elapsed();
+    // A sample every interval, two without change: between two and three of them, and some for the machine.
+    assert!(took >= Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+#[tokio::test]
+async fn any_octet_is_a_sign_of_life() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp_as(&every_second()).await;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(4) {
+        peer.send_octets(&[8, 0, 0, 0, 0, 0, 0, 0xCE]).await;
+        assert!(!peer.read_for(Duration::from_millis(300)).await);
+    }
+    peer.expect_nothing(1).await;
+}
+
+#[tokio::test]
+async fn without_an_interval_there_are_none() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    assert!(!peer.read_for(Duration::from_secs(2)).await);
+    assert_eq!(peer.heartbeats(), 0);
+    peer.expect_nothing(1).await;
+}
