@@ -84,8 +84,12 @@ fn check_properties(list: &[u8]) {
         Err(error) => {
             assert!(error.detail().len() < 256, "{error}");
             if let PropertiesError::Trailing(len) = error {
+                // The extent of the list is known before its headers are looked into.
                 let shorter = properties::summarise(&list[..list.len() - len]);
-                assert!(shorter.is_ok(), "only the tail was wrong: {shorter:?}");
+                assert!(
+                    matches!(shorter, Ok(_) | Err(PropertiesError::Headers(_))),
+                    "only the tail was wrong: {shorter:?}"
+                );
             }
         }
     }

@@ -33,7 +33,7 @@ pub use crate::health::health;
 
 const EXAMPLES: &str = "\
 EXAMPLES:
-  Start on this machine with the defaults, data in ./data:
+  Start on this machine with the defaults, control socket in ./data:
     warren
 
   Start with a settings file, and one setting changed:
@@ -57,8 +57,8 @@ EXAMPLES:
   warren server --data-dir /srv/warren --set 'amqp.listen=[\"0.0.0.0:5672\"]'
   WARREN_LOG__FORMAT=json warren server
 
-Send SIGTERM or press Ctrl-C to stop: clients are told, the store is flushed. Send SIGHUP to read
-certificates and settings again.";
+Messages, definitions and users are kept in memory: they are gone when the broker stops. Send SIGTERM
+or press Ctrl-C to stop: clients are told. Send SIGHUP to read certificates and the log level again.";
 
 const CHECK_EXAMPLES: &str = "\
 EXAMPLES:
@@ -139,7 +139,7 @@ pub struct SettingsArgs {
     /// Change one setting; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where the data are kept: short for --set data_dir=DIR
+    /// The broker's own directory: short for --set data_dir=DIR
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
 }

@@ -22,7 +22,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter,
+};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -195,8 +197,8 @@ async fn client(broker: &Arc<Broker>, mut stream: UnixStream) -> io::Result<()> 
 /// The first line, its line feed included; less when the client ends or says too much.
 async fn request_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    let bounded = BufReader::new(stream).take(REQUEST_LEN_MAX as u64);
-    { bounded }.read_until(b'\n', &mut line).await?;
+    let mut bounded = BufReader::new(stream).take(REQUEST_LEN_MAX as u64);
+    bounded.read_until(b'\n', &mut line).await?;
     Ok(line)
 }
 

@@ -131,6 +131,8 @@ pub(crate) struct Counters {
     pub(crate) probes: Counter,
     /// Connections turned away because there were too many.
     pub(crate) connections_refused: Counter,
+    /// Connections closed before login because too many had not logged in.
+    pub(crate) pending_logins_closed: Counter,
     /// TLS handshakes that failed.
     pub(crate) tls_failed: Counter,
     /// Publishers that were told to wait.
@@ -154,6 +156,7 @@ impl Counters {
             channels_closed: counter!("rabbitmq_channels_closed_total"),
             probes: counter!("warren_tcp_probes_total"),
             connections_refused: counter!("warren_connections_refused_total"),
+            pending_logins_closed: counter!("warren_pending_logins_closed_total"),
             tls_failed: counter!("warren_tls_handshakes_failed_total"),
             publishers_blocked: counter!("warren_publishers_blocked_total"),
         })

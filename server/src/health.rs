@@ -45,7 +45,9 @@ fn verdict(client: &Client) -> Result<String, String> {
     match received.content.map_err(|refused| refused.message)? {
         Content::Value(answer) => match answer.get("unwell") {
             Some(serde_json::Value::Null) => Ok(received.node),
-            Some(serde_json::Value::String(why)) => Err(format!("{} is unwell: {why}", received.node)),
+            Some(serde_json::Value::String(why)) => {
+                Err(format!("{} is unwell: {why}", received.node))
+            }
             _ => Err(format!("{} gave an answer that says nothing", received.node)),
         },
         Content::Rows(_) => Err(format!("{} gave an answer that says nothing", received.node)),

@@ -203,6 +203,12 @@ fn write_addresses(
 }
 
 impl Running {
+    /// Its users, permissions and virtual hosts, for whoever runs a broker inside of another program.
+    #[must_use]
+    pub fn broker(&self) -> &broker_core::Broker {
+        &self.node.broker
+    }
+
     /// Comes back when somebody on the control socket has asked the broker to stop.
     pub async fn asked_to_stop(&self) {
         let mut stopping = self.shutdown.subscribe();

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -137,7 +138,18 @@ async fn serve(node: Arc<Node>, on: Arc<Listening>, stream: TcpStream, peer: Soc
         None => run(node, on.service, stream, peer, host, false).await,
         Some(config) => {
             let failed = node.counters.tls_failed.clone();
-            match accept_tls(config, stream, on.service, peer).await {
+            // There is no session yet that could be closed.
+            let (close, closed) = oneshot::channel();
+            let pending = node.pending_logins.enter(peer, move |_| {
+                // Fails only when the handshake is over.
+                close.send(()).ok();
+            });
+            let shaken = tokio::select! {
+                shaken = accept_tls(config, stream, on.service, peer) => shaken,
+                _ = closed => return,
+            };
+            drop(pending);
+            match shaken {
                 Some(stream) => run(node, on.service, stream, peer, host, true).await,
                 None => failed.increment(1),
             }
@@ -216,3 +228,6 @@ async fn accept_tls(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

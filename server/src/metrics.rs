@@ -58,6 +58,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The text format (Prometheus, exposition formats, version 0.0.4).
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// What is said where there is nothing.
+const NOT_FOUND: &str =
+    "not found; there are /metrics, /metrics/per-object, /metrics/detailed, /livez and /readyz\n";
+
 /// The recorder for [`Counters`](crate::counters::Counters), and the handle that reads it.
 pub(crate) fn recorder() -> (PrometheusRecorder, PrometheusHandle) {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -111,10 +115,7 @@ fn router(node: Arc<Node>, recorder: PrometheusHandle) -> Router {
         .route("/metrics/detailed", get(detailed))
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
-        .fallback(async || {
-            (StatusCode::NOT_FOUND, "not found; there are /metrics, /metrics/per-object, \
-             /metrics/detailed, /livez and /readyz\n")
-        })
+        .fallback(async || (StatusCode::NOT_FOUND, NOT_FOUND))
         .with_state(shared)
 }
 
@@ -133,7 +134,8 @@ async fn detailed(
     match selection(&parameters) {
         Ok(content) => {
             let nothing = matches!(&content, Content::Detailed { groups, .. } if groups.is_empty());
-            let hint = nothing.then(|| format!("add ?family=NAME, once or more: {}", known_groups()));
+            let hint =
+                nothing.then(|| format!("add ?family=NAME, once or more: {}", known_groups()));
             scrape(&shared, content, Names::Detailed, hint.as_deref())
         }
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
@@ -191,7 +193,12 @@ fn scrape(shared: &Shared, content: Content, names: Names, hint: Option<&str>) -
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response()
 }
 
-async fn write(exporter: Arc<Exporter>, content: Content, mut page: Page, _permit: OwnedSemaphorePermit) {
+async fn write(
+    exporter: Arc<Exporter>,
+    content: Content,
+    mut page: Page,
+    _permit: OwnedSemaphorePermit,
+) {
     match timeout(SCRAPE_TIMEOUT, collect::write(&exporter, &content, &mut page)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "a scraper went away"),

@@ -1,6 +1,7 @@
-//! What all connections of a broker share: the core, the settings, the clock, the list of connections, counters
+//! What all connections of a broker share: the core, the settings, the clock, the lists of connections, counters
 //! and alarms.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,8 +11,10 @@ use broker_core::consumer::ConnectionId;
 use broker_core::log::MemoryLog;
 use broker_core::name::{UserName, VhostName};
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use metrics::Counter;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::auth::Logins;
 use crate::counters::Counters;
@@ -174,6 +177,89 @@ impl Connections {
     }
 }
 
+/// Connections that have not logged in, of all protocols. At most `limits.pending_logins` of them: one more closes
+/// the oldest, so that strangers who stay silent cannot keep others out.
+pub(crate) struct PendingLogins {
+    max: usize,
+    closed: Counter,
+    strangers: Mutex<Strangers>,
+}
+
+#[derive(Default)]
+struct Strangers {
+    /// How many there have ever been.
+    arrivals: u64,
+    by_arrival: BTreeMap<u64, Stranger>,
+}
+
+struct Stranger {
+    peer: SocketAddr,
+    /// Closes the connection, for a reason.
+    close: Box<dyn FnOnce(&str) + Send>,
+}
+
+impl std::fmt::Debug for PendingLogins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PendingLogins({} of {})", self.len(), self.max)
+    }
+}
+
+impl PendingLogins {
+    fn new(max: u32, closed: Counter) -> Self {
+        Self { max: max as usize, closed, strangers: Mutex::default() }
+    }
+
+    /// One more has come. `close` is called, once at most, when it is the oldest of too many.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        close: impl FnOnce(&str) + Send + 'static,
+    ) -> PendingLogin {
+        let newcomer = Stranger { peer, close: Box::new(close) };
+        let (arrival, oldest) = {
+            let mut strangers = self.strangers.lock();
+            let full = strangers.by_arrival.len() >= self.max;
+            let oldest = if full { strangers.by_arrival.pop_first() } else { None };
+            let arrival = strangers.arrivals;
+            strangers.arrivals += 1;
+            strangers.by_arrival.insert(arrival, newcomer);
+            (arrival, oldest)
+        };
+        // Not under the lock: closing takes that of an outlet.
+        if let Some((_, Stranger { peer, close })) = oldest {
+            warn!(%peer, max = self.max, "too many connections have not logged in: the oldest is closed");
+            close("too many connections have not logged in");
+            self.closed.increment(1);
+        }
+        PendingLogin { among: Arc::clone(self), arrival }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.strangers.lock().by_arrival.len()
+    }
+
+    /// How many there have ever been.
+    #[cfg(test)]
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.strangers.lock().arrivals
+    }
+}
+
+/// A connection that has not logged in. Drop it when it has, or is gone.
+#[derive(Debug)]
+pub(crate) struct PendingLogin {
+    among: Arc<PendingLogins>,
+    arrival: u64,
+}
+
+impl Drop for PendingLogin {
+    fn drop(&mut self) {
+        // It may have been closed, and is then not there. What it held goes after the lock.
+        let gone = self.among.strangers.lock().by_arrival.remove(&self.arrival);
+        drop(gone);
+    }
+}
+
 /// A running broker.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -181,6 +267,7 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) connections: Connections,
+    pub(crate) pending_logins: Arc<PendingLogins>,
     pub(crate) counters: Counters,
     pub(crate) alarms: Alarms,
     pub(crate) logins: Logins,
@@ -191,10 +278,12 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(settings: Settings, counters: Counters) -> Self {
         let loopback_only = settings.auth.loopback_only_users.clone();
+        let closed = counters.pending_logins_closed.clone();
         Self {
             broker: Broker::new(Arc::new(MemoryLog), loopback_only),
             clock: Clock::start(),
             connections: Connections::default(),
+            pending_logins: Arc::new(PendingLogins::new(settings.limits.pending_logins, closed)),
             counters,
             alarms: Alarms::default(),
             logins: Logins::new(),
@@ -216,4 +305,66 @@ pub(crate) struct Identity {
     pub(crate) vhost: VhostName,
     /// May set the `user-id` property to another name.
     pub(crate) impersonator: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 49152);
+
+    /// Room for two strangers, and what became of those that came.
+    struct Door {
+        logins: Arc<PendingLogins>,
+        counted: Arc<AtomicU64>,
+        closed: Arc<Mutex<Vec<u32>>>,
+    }
+
+    impl Door {
+        fn new() -> Self {
+            let counted = Arc::new(AtomicU64::new(0));
+            let counter = Counter::from_arc(Arc::clone(&counted));
+            let logins = Arc::new(PendingLogins::new(2, counter));
+            Self { logins, counted, closed: Arc::default() }
+        }
+        fn enter(&self, number: u32) -> PendingLogin {
+            let closed = Arc::clone(&self.closed);
+            self.logins.enter(PEER, move |_| closed.lock().push(number))
+        }
+        /// Strangers that were closed, in that order.
+        #[track_caller]
+        fn closed(&self) -> Vec<u32> {
+            let closed = self.closed.lock().clone();
+            assert_eq!(self.counted.load(Ordering::Relaxed), closed.len() as u64, "counted");
+            closed
+        }
+    }
+
+    #[test]
+    fn one_stranger_too_many_closes_the_oldest() {
+        let door = Door::new();
+        let strangers: Vec<_> = (0..5).map(|number| door.enter(number)).collect();
+        assert_eq!(door.closed(), [0, 1, 2]);
+        assert_eq!(door.logins.len(), 2);
+        drop(strangers);
+        assert_eq!(door.logins.len(), 0);
+        assert_eq!(door.closed(), [0, 1, 2], "who goes by himself is not closed");
+    }
+
+    #[test]
+    fn who_has_logged_in_makes_room_and_is_never_closed() {
+        let door = Door::new();
+        let oldest = door.enter(0);
+        let second = door.enter(1);
+        drop(oldest);
+        let third = door.enter(2);
+        assert!(door.closed().is_empty());
+        let fourth = door.enter(3);
+        assert_eq!(door.closed(), [1]);
+        drop((second, third, fourth));
+        assert_eq!(door.logins.len(), 0);
+    }
 }

@@ -49,11 +49,12 @@ pub use units::{Addresses, ConnectionLimit, LogFilter, Memory, Secret, Size, Tim
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where messages, definitions and users are kept. Relative to the working directory.
+    /// The broker's own directory: its control socket and the list of its addresses. Relative to the
+    /// working directory.
     pub data_dir: PathBuf,
     /// What a confirm waits for.
     pub durability: Durability,
-    /// How long a stopping broker waits for its clients to close before it closes them.
+    /// How long a stopping broker waits for clients to take its goodbye and close.
     pub drain_timeout: TimeSpan,
     /// AMQP 0-9-1, 0-9 and 0-8.
     pub amqp: Amqp,
@@ -121,11 +122,7 @@ impl Settings {
 pub fn check_all(sources: &Sources) -> Result<Settings, Vec<Problem>> {
     let loaded = load(sources)?;
     let problems = machine::check(&loaded);
-    if problems.is_empty() {
-        Ok(loaded.settings)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(loaded.settings) } else { Err(problems) }
 }
 
 #[cfg(test)]

@@ -460,6 +460,18 @@ impl Peer {
         ended == Err(Read::End)
     }
 
+    /// Whether something has arrived on a channel that nobody has asked for yet. Reads nothing.
+    #[must_use]
+    pub fn has_arrived(&self, channel: u16) -> bool {
+        self.arrived.get(&channel).is_some_and(|arrived| !arrived.is_empty())
+    }
+
+    /// Heartbeats that have arrived.
+    #[must_use]
+    pub const fn heartbeats(&self) -> usize {
+        self.heartbeats
+    }
+
     /// The version that the peer speaks.
     #[must_use]
     pub const fn version(&self) -> Version {

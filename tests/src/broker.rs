@@ -28,7 +28,9 @@ impl TestBroker {
 
     /// A broker with settings as `--set` takes them, such as `amqp.frame_max=4096`.
     pub async fn set(overrides: &[&str]) -> Self {
-        let overrides = overrides.iter().map(|text| Override::Set((*text).to_owned())).collect();
+        let quiet = ["metrics.listen=[]"];
+        let overrides = quiet.iter().chain(overrides);
+        let overrides = overrides.map(|text| Override::Set((*text).to_owned())).collect();
         match load(&Sources { overrides, ..Sources::default() }) {
             Ok(loaded) => Self::with(|settings| *settings = loaded.settings).await,
             Err(problems) => panic!("settings of a test: {problems:?}"),

@@ -4,24 +4,8 @@
 //! (`conformance/matrix.toml`). Texts of refusals are compared whole, because clients search in them.
 
 mod amqp {
-    mod ack;
     mod channel;
     mod connection;
-    mod consume;
-    mod dead_letter;
-    mod dispatch;
-    mod exchange;
     mod frames;
     mod heartbeats;
-    mod lapin;
-    mod permissions;
-    mod publish;
-    mod queue;
-    mod rabbitmq;
-    mod reply_to;
-    mod robustness;
-    mod routing;
-    mod shutdown;
-    mod tx;
-    mod versions;
 }

@@ -1,8 +1,11 @@
 //! `warren ctl` against a broker with clients: what operators see, do, and are told when it cannot be done.
 
 use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
 
-use warren_server::cli::{Said, ctl_said};
+use proto_amqp::control::protocol::basic;
+use warren_server::cli::{HealthArgs, Said, SettingsArgs, ctl_said, exit, health};
 use warren_tests::amqp::tables::{table, text};
 use warren_tests::{TestBroker, eventually};
 
@@ -48,7 +51,8 @@ async fn queues_are_listed_with_their_counts() {
         "Timeout: 60.0 seconds ...\nListing queues for vhost / ...\nname\tmessages\na\t0\nb\t3\n"
     );
     assert_eq!(
-        done(&broker, "-q list_queues name messages_ready messages_unacknowledged message_bytes").await,
+        done(&broker, "-q list_queues name messages_ready messages_unacknowledged message_bytes")
+            .await,
         "name\tmessages_ready\tmessages_unacknowledged\tmessage_bytes\na\t0\t0\t0\nb\t2\t1\t6\n"
     );
     assert_eq!(
@@ -147,6 +151,8 @@ async fn queues_are_purged_and_deleted_under_their_conditions() {
         "Deleting queue 'orders' on vhost '/' ...\n\
          Queue was successfully deleted with 0 ready messages\n"
     );
+    let cancelled: basic::Cancel = peer.expect(1).await;
+    assert_eq!(cancelled.consumer_tag.as_str(), "tag", "its consumer is told");
     peer.declare(1, "invoices").await;
     let (code, err) = refused(&broker, "purge_queue invoice").await;
     assert_eq!(code, 69);
@@ -227,6 +233,25 @@ async fn the_broker_tells_how_it_is_without_telling_passwords() {
     assert_eq!(done(&broker, "await_startup").await, "");
 }
 
+/// How `warren health` ends, asked about the broker whose data are there.
+async fn health_of(data_dir: &std::path::Path) -> ExitCode {
+    let settings =
+        SettingsArgs { data_dir: Some(data_dir.display().to_string()), ..SettingsArgs::default() };
+    let args = HealthArgs { timeout: Duration::from_secs(10), settings };
+    match tokio::task::spawn_blocking(move || health(&args)).await {
+        Ok(code) => code,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_broker_is_healthy_while_it_answers() {
+    let broker = TestBroker::start().await;
+    assert_eq!(health_of(broker.data_dir()).await, ExitCode::SUCCESS);
+    let elsewhere = broker.data_dir().join("elsewhere");
+    assert_eq!(health_of(&elsewhere).await, exit::UNAVAILABLE.into());
+}
+
 #[tokio::test]
 async fn an_alarm_is_a_failed_check() {
     // More than any disk has.
@@ -237,6 +262,7 @@ async fn an_alarm_is_a_failed_check() {
     .await;
     let (_, err) = refused(&broker, "check_local_alarms").await;
     assert!(err.contains("disk") && err.contains("publishers are held"), "{err}");
+    assert_eq!(health_of(broker.data_dir()).await, exit::UNAVAILABLE.into());
 }
 
 #[tokio::test]
@@ -246,7 +272,11 @@ async fn stop_stops_the_broker() {
     assert!(done(&broker, "stop").await.starts_with("Stopping and halting node warren@"));
     broker.running().asked_to_stop().await;
     let stopped = broker.shutdown();
-    let told = peer.expect_close(320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'", (0, 0));
+    let told = peer.expect_close(
+        320,
+        "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'",
+        (0, 0),
+    );
     tokio::join!(stopped, told);
 }
 

@@ -125,8 +125,9 @@ async fn objects_have_series_of_their_own_while_they_are_there() {
     let path = "/metrics/detailed?family=connection_coarse_metrics&family=channel_metrics";
     let detailed = scrape(address, path).await;
     let find = |prefix: &str| detailed.iter().find(|(series, _)| series.starts_with(prefix));
-    let (_, received) = find("rabbitmq_detailed_connection_incoming_bytes_total{connection=\"127.0.0.1:")
-        .unwrap_or_else(|| panic!("{detailed:?}"));
+    let (_, received) =
+        find("rabbitmq_detailed_connection_incoming_bytes_total{connection=\"127.0.0.1:")
+            .unwrap_or_else(|| panic!("{detailed:?}"));
     assert!(*received > 100.0);
     let unacked = find("rabbitmq_detailed_channel_messages_unacked{channel=\"127.0.0.1:");
     assert_eq!(unacked.map(|(_, value)| *value), Some(1.0), "{detailed:?}");
@@ -159,7 +160,8 @@ async fn pages_are_found_and_mistakes_are_explained() {
 
 #[tokio::test]
 async fn an_alarm_is_told_and_the_broker_stays_ready() {
-    let broker = TestBroker::set(&["limits.disk_free=1000000TiB", "metrics.listen=[\"127.0.0.1:0\"]"]);
+    let broker =
+        TestBroker::set(&["limits.disk_free=1000000TiB", "metrics.listen=[\"127.0.0.1:0\"]"]);
     let broker = broker.await;
     let Some(address) = broker.running().addresses.metrics.first().copied() else {
         panic!("no metrics endpoint")

@@ -32,7 +32,7 @@ use super::error::Exception;
 use super::listing::{Shared, SharedFacts, connection_name};
 use super::upkeep::Heartbeats;
 use crate::driver::Want;
-use crate::node::{Identity, Node};
+use crate::node::{Connection as _, Identity, Node, PendingLogin};
 use crate::outbox::{Command, Outlet, Writing};
 
 /// Largest frame before `connection.open-ok`.
@@ -94,6 +94,8 @@ pub(crate) struct Session {
     pub(super) channel_max: u16,
     pub(super) capabilities: Capabilities,
     pub(super) login: Option<oneshot::Receiver<Result<Arc<User>, LoginError>>>,
+    /// Until the client has logged in.
+    pending_login: Option<PendingLogin>,
     pub(super) identity: Option<Identity>,
     pub(super) vhost: Option<Arc<VirtualHost>>,
     pub(super) channels: HashMap<u16, Channel, foldhash::fast::RandomState>,
@@ -155,6 +157,8 @@ impl Session {
         let phase_ends = Some(Instant::now() + node.settings.amqp.handshake_timeout.duration());
         let name = connection_name(peer, host);
         node.connections.insert(id, Arc::clone(&shared) as Arc<_>);
+        let stranger = Arc::clone(&shared);
+        let pending_login = node.pending_logins.enter(peer, move |reason| stranger.close(reason));
         node.counters.connections_opened.increment(1);
         Self {
             id,
@@ -167,6 +171,7 @@ impl Session {
             channel_max: 0,
             capabilities: Capabilities::default(),
             login: None,
+            pending_login: Some(pending_login),
             identity: None,
             vhost: None,
             channels: HashMap::default(),
@@ -189,6 +194,10 @@ impl Session {
     }
 
     pub(super) fn set_phase(&mut self, phase: Phase) {
+        if phase == Phase::Tuning {
+            // That comes after the login.
+            self.pending_login = None;
+        }
         self.phase = phase;
         self.shared.facts.lock().state = phase.word();
     }
@@ -358,6 +367,7 @@ impl crate::driver::Session for Session {
             state.closed = true;
         }
         self.release();
+        self.pending_login = None;
         self.node.connections.remove(self.id);
         self.node.counters.connections_closed.increment(1);
         if !self.heard_anything {

@@ -42,11 +42,8 @@ pub fn banner(settings: &Settings, bound: &BoundAddresses) -> String {
         }
     }
     if !bound.metrics.is_empty() {
-        let shown: Vec<String> = bound
-            .metrics
-            .iter()
-            .map(|address| format!("http://{address}/metrics"))
-            .collect();
+        let shown: Vec<String> =
+            bound.metrics.iter().map(|address| format!("http://{address}/metrics")).collect();
         row("metrics", shown.join(", "));
     }
     let data_dir = &settings.data_dir;
@@ -99,10 +96,8 @@ fn login(settings: &Settings) -> (&'static str, &'static str) {
 
 /// An address under which this machine reaches a listener, IPv4 if there is one.
 fn reachable(addresses: &[SocketAddr]) -> Option<SocketAddr> {
-    let address = addresses
-        .iter()
-        .find(|address| address.is_ipv4())
-        .or_else(|| addresses.first())?;
+    let address =
+        addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first())?;
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -143,13 +138,7 @@ mod tests {
 
     #[test]
     fn it_says_where_things_are_and_how_to_begin() {
-        let text = banner(
-            &Settings {
-                data_dir: "/srv/w".into(),
-                ..Settings::default()
-            },
-            &both(),
-        );
+        let text = banner(&Settings { data_dir: "/srv/w".into(), ..Settings::default() }, &both());
         assert_eq!(
             text,
             "Warren 0.1.0 is ready.\n\
@@ -174,10 +163,7 @@ mod tests {
         settings.stomp.default_passcode = "hunter2".into();
         let text = banner(&settings, &both());
         assert!(text.contains("amqp://USER:PASSWORD@"), "{text}");
-        assert!(
-            !text.contains("hunter2") && !text.contains("guest"),
-            "{text}"
-        );
+        assert!(!text.contains("hunter2") && !text.contains("guest"), "{text}");
     }
 
     #[test]
@@ -186,10 +172,7 @@ mod tests {
             amqp_tls: vec![address("127.0.0.1:5671")],
             ..BoundAddresses::default()
         };
-        let settings = Settings {
-            durability: Durability::Os,
-            ..Settings::default()
-        };
+        let settings = Settings { durability: Durability::Os, ..Settings::default() };
         let text = banner(&settings, &bound);
         assert!(text.contains("AMQP TLS   127.0.0.1:5671"), "{text}");
         assert!(text.contains("NOT"), "{text}");

@@ -38,10 +38,6 @@ fn read_from(loaded: &Loaded) -> String {
     if loaded.files.is_empty() {
         return "no file, built-in defaults".into();
     }
-    let shown: Vec<_> = loaded
-        .files
-        .iter()
-        .map(|f| Path::display(f).to_string())
-        .collect();
+    let shown: Vec<_> = loaded.files.iter().map(|f| Path::display(f).to_string()).collect();
     shown.join(", ")
 }

@@ -92,7 +92,8 @@ fn client(cli: &Cli) -> Result<Client, Failure> {
 
 fn wrong_settings(problems: Vec<Problem>) -> Failure {
     let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
-    let message = format!("the settings do not say where the broker is\n\n{}", problems.join("\n\n"));
+    let message =
+        format!("the settings do not say where the broker is\n\n{}", problems.join("\n\n"));
     Failure { code: exit::CONFIG, message }
 }
 
@@ -130,7 +131,8 @@ fn run(cli: &Cli, client: &Client, out: &mut String) -> Result<(), Failure> {
         return await_startup(client, &plan.request);
     }
     let received = client.ask(&plan.request)?;
-    let senseless = matches!(&received.content, Err(refused) if refused.kind.exit_code() == exit::USAGE);
+    let senseless =
+        matches!(&received.content, Err(refused) if refused.kind.exit_code() == exit::USAGE);
     // What makes no sense is not announced, as with rabbitmqctl.
     if common.chatters() && !senseless {
         out.push_str(&(plan.banner)(&received.node));

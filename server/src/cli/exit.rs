@@ -2,7 +2,7 @@
 
 /// The command line makes no sense.
 pub const USAGE: u8 = 64;
-/// Data that were given (definitions, a store) make no sense.
+/// Data that were given make no sense.
 pub const DATA: u8 = 65;
 /// There is no such user.
 pub const NO_USER: u8 = 67;

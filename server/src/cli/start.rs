@@ -32,27 +32,15 @@ pub fn prepare(args: &SettingsArgs) -> Result<Prepared, ExitCode> {
     if !problems.is_empty() {
         return Err(report(&problems));
     }
-    let Loaded {
-        settings, files, ..
-    } = loaded;
+    let Loaded { settings, files, .. } = loaded;
     let logging = logging::init(&settings.log).map_err(|error| {
         eprintln!("error: cannot start the log: {error}");
         ExitCode::from(exit::SOFTWARE)
     })?;
     let open_files = machine::raise_open_files_limit();
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        ?files,
-        open_files,
-        "starting"
-    );
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?files, open_files, "starting");
     for warning in rules::warnings(&settings, open_files) {
         tracing::warn!("{warning}");
     }
-    Ok(Prepared {
-        settings,
-        sources,
-        logging,
-        open_files,
-    })
+    Ok(Prepared { settings, sources, logging, open_files })
 }

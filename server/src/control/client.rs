@@ -53,35 +53,23 @@ pub(crate) enum AskError {
          is with --data-dir, --config or --socket",
         socket.display()
     )]
-    Nobody {
-        socket: PathBuf,
-        source: io::Error,
-    },
+    Nobody { socket: PathBuf, source: io::Error },
     /// The socket is not ours to open.
     #[error(
         "may not open {}: {source}; run this as root or as the user that the broker runs as",
         socket.display()
     )]
-    NotAllowed {
-        socket: PathBuf,
-        source: io::Error,
-    },
+    NotAllowed { socket: PathBuf, source: io::Error },
     /// It took too long.
     #[error(
         "no answer on {} in {:?}; the broker may be busy, --timeout waits longer",
         socket.display(),
         timeout
     )]
-    Late {
-        socket: PathBuf,
-        timeout: Duration,
-    },
+    Late { socket: PathBuf, timeout: Duration },
     /// The connection ended before the answer did.
     #[error("the broker behind {} went away while answering: {source}", socket.display())]
-    Cut {
-        socket: PathBuf,
-        source: io::Error,
-    },
+    Cut { socket: PathBuf, source: io::Error },
 }
 
 impl Client {
@@ -144,7 +132,10 @@ impl Client {
                 let whole = rows.len() as u64 == tail.rows
                     && rows.iter().all(|row| row.len() == columns.len());
                 if !whole {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the list is not whole"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the list is not whole",
+                    ));
                 }
                 Ok(Content::Rows(Rows { columns, rows }))
             }

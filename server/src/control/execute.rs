@@ -126,7 +126,8 @@ fn done<T>(result: Result<T, Refused>, log: impl FnOnce()) -> Result<Outcome, Re
 fn environment(node: &Node) -> Result<Outcome, Refused> {
     // Serialising masks secrets; they have no other way out.
     let settings = serde_json::to_value(&node.settings);
-    let refuse = |error| Refusal::Conflict.because(format!("the settings cannot be shown: {error}"));
+    let refuse =
+        |error| Refusal::Conflict.because(format!("the settings cannot be shown: {error}"));
     settings.map(Outcome::Value).map_err(refuse)
 }
 
@@ -150,7 +151,8 @@ fn list(
         Kind::Users => lists::users(node),
         Kind::Permissions => {
             let there = place()?;
-            let here = |user: &str, vhost: &str| (vhost == there.name.as_str()).then(|| user.into());
+            let here =
+                |user: &str, vhost: &str| (vhost == there.name.as_str()).then(|| user.into());
             lists::permissions(node, "user", here)
         }
         Kind::UserPermissions => {
@@ -252,9 +254,8 @@ fn delete_queue(
 }
 
 fn close_connection(node: &Node, word: &str, reason: &str) -> Result<Outcome, Refused> {
-    let named = |row: &ConnectionRow| {
-        row.name == word || lists::connection_pid(&node.name, row.id) == word
-    };
+    let named =
+        |row: &ConnectionRow| row.name == word || lists::connection_pid(&node.name, row.id) == word;
     let mut open = node.connections.all().into_iter();
     let found = open.find(|connection| named(&connection.describe()));
     let Some(connection) = found else {

@@ -228,7 +228,8 @@ pub(crate) fn nearest<'c>(
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
     const SIMILARITY_MIN: f64 = 0.8;
-    let scored = candidates.into_iter().map(|candidate| (strsim::jaro_winkler(word, candidate), candidate));
+    let scored =
+        candidates.into_iter().map(|candidate| (strsim::jaro_winkler(word, candidate), candidate));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.filter(|(score, _)| *score >= SIMILARITY_MIN).map(|(_, candidate)| candidate)
 }
@@ -291,10 +292,8 @@ mod tests {
 
     #[test]
     fn a_password_is_masked_when_it_is_printed() {
-        let request = Request::ChangePassword {
-            user: "u".into(),
-            password: Password("hunter2".into()),
-        };
+        let request =
+            Request::ChangePassword { user: "u".into(), password: Password("hunter2".into()) };
         assert!(!format!("{request:?}").contains("hunter2"));
     }
 

@@ -191,8 +191,8 @@ fn liar(octets: &'static [u8]) -> (tempfile::TempDir, Client) {
     let listener = StdListener::bind(&path).expect("a socket");
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
-        let mut request = [0; 1024];
-        stream.read(&mut request).expect("a request");
+        let mut request = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(&stream), &mut request).expect("a request");
         stream.write_all(octets).expect("an answer");
     });
     (directory, Client::new(path, Duration::from_secs(30)))

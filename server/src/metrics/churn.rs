@@ -27,7 +27,8 @@ impl QueueChurn {
             (sum.0 + created, sum.1 + deleted)
         };
         let mut known = self.0.lock();
-        let is_gone = |vhost: &&Arc<VirtualHost>| !present.iter().any(|there| Arc::ptr_eq(there, vhost));
+        let is_gone =
+            |vhost: &&Arc<VirtualHost>| !present.iter().any(|there| Arc::ptr_eq(there, vhost));
         known.gone = known.present.iter().filter(is_gone).fold(known.gone, add);
         known.present = present.to_vec();
         present.iter().fold(known.gone, add)

@@ -93,8 +93,8 @@ impl Content {
     }
 }
 
-/// A value of an object, by family.
-type Values<R, const N: usize> = [(&'static Family, fn(&R) -> u64); N];
+/// A family, and its value for an object.
+struct Value<R>(&'static Family, fn(&R) -> u64);
 
 struct QueueState {
     vhost: Arc<VirtualHost>,
@@ -102,38 +102,38 @@ struct QueueState {
     depth: Depth,
 }
 
-const QUEUE_COARSE: Values<QueueState, 3> = [
-    (&family::QUEUE_READY, |row| row.depth.ready),
-    (&family::QUEUE_UNACKED, |row| row.depth.unacked),
-    (&family::QUEUE_MESSAGES, |row| row.depth.ready + row.depth.unacked),
+const QUEUE_COARSE: [Value<QueueState>; 3] = [
+    Value(&family::QUEUE_READY, |row| row.depth.ready),
+    Value(&family::QUEUE_UNACKED, |row| row.depth.unacked),
+    Value(&family::QUEUE_MESSAGES, |row| row.depth.ready + row.depth.unacked),
 ];
-const QUEUE_CONSUMER_COUNT: Values<QueueState, 1> =
-    [(&family::QUEUE_CONSUMERS, |row| row.depth.consumers)];
-const QUEUE_BYTES: Values<QueueState, 3> = [
-    (&family::QUEUE_READY_BYTES, |row| row.depth.ready_bytes),
-    (&family::QUEUE_UNACKED_BYTES, |row| row.depth.unacked_bytes),
-    (&family::QUEUE_BYTES, |row| row.depth.ready_bytes + row.depth.unacked_bytes),
+const QUEUE_CONSUMER_COUNT: [Value<QueueState>; 1] =
+    [Value(&family::QUEUE_CONSUMERS, |row| row.depth.consumers)];
+const QUEUE_BYTES: [Value<QueueState>; 3] = [
+    Value(&family::QUEUE_READY_BYTES, |row| row.depth.ready_bytes),
+    Value(&family::QUEUE_UNACKED_BYTES, |row| row.depth.unacked_bytes),
+    Value(&family::QUEUE_BYTES, |row| row.depth.ready_bytes + row.depth.unacked_bytes),
 ];
-const CONNECTION_COARSE: Values<ConnectionRow, 2> = [
-    (&family::CONNECTION_INCOMING, |row| row.recv_oct),
-    (&family::CONNECTION_OUTGOING, |row| row.send_oct),
+const CONNECTION_COARSE: [Value<ConnectionRow>; 2] = [
+    Value(&family::CONNECTION_INCOMING, |row| row.recv_oct),
+    Value(&family::CONNECTION_OUTGOING, |row| row.send_oct),
 ];
-const CONNECTION: Values<ConnectionRow, 1> =
-    [(&family::CONNECTION_CHANNELS, |row| row.channels.len() as u64)];
+const CONNECTION: [Value<ConnectionRow>; 1] =
+    [Value(&family::CONNECTION_CHANNELS, |row| row.channels.len() as u64)];
 
 struct ChannelState {
     name: String,
     row: ChannelRow,
 }
 
-const CHANNEL: Values<ChannelState, 7> = [
-    (&family::CHANNEL_CONSUMERS, |state| state.row.consumer_count),
-    (&family::CHANNEL_UNACKED, |state| state.row.messages_unacknowledged),
-    (&family::CHANNEL_UNCONFIRMED, |state| state.row.messages_unconfirmed),
-    (&family::CHANNEL_UNCOMMITTED, |state| state.row.messages_uncommitted),
-    (&family::CHANNEL_ACKS_UNCOMMITTED, |state| state.row.acks_uncommitted),
-    (&family::CONSUMER_PREFETCH, |state| state.row.prefetch_count.into()),
-    (&family::CHANNEL_PREFETCH, |state| state.row.global_prefetch_count.into()),
+const CHANNEL: [Value<ChannelState>; 7] = [
+    Value(&family::CHANNEL_CONSUMERS, |state| state.row.consumer_count),
+    Value(&family::CHANNEL_UNACKED, |state| state.row.messages_unacknowledged),
+    Value(&family::CHANNEL_UNCONFIRMED, |state| state.row.messages_unconfirmed),
+    Value(&family::CHANNEL_UNCOMMITTED, |state| state.row.messages_uncommitted),
+    Value(&family::CHANNEL_ACKS_UNCOMMITTED, |state| state.row.acks_uncommitted),
+    Value(&family::CONSUMER_PREFETCH, |state| state.row.prefetch_count.into()),
+    Value(&family::CHANNEL_PREFETCH, |state| state.row.global_prefetch_count.into()),
 ];
 
 /// The objects of the broker at one moment.
@@ -185,7 +185,11 @@ impl State {
 ///
 /// # Errors
 /// The reader is gone.
-pub(super) async fn write(exporter: &Exporter, content: &Content, page: &mut Page) -> io::Result<()> {
+pub(super) async fn write(
+    exporter: &Exporter,
+    content: &Content,
+    page: &mut Page,
+) -> io::Result<()> {
     let state = State::read(exporter, content);
     identity(&exporter.node, content, page);
     let mut room = Room { left: SERIES_MAX, omitted: 0 };
@@ -318,8 +322,8 @@ fn message_sizes(node: &Node, page: &mut Page) {
 
 /// Objects summed. Octets of connections are left out: a sum over those that are open falls.
 fn sums(state: &State, page: &mut Page) {
-    fn sum<R>(rows: &[R], values: &[(&'static Family, fn(&R) -> u64)], page: &mut Page) {
-        for (family, value) in values {
+    fn sum<R>(rows: &[R], values: &[Value<R>], page: &mut Page) {
+        for Value(family, value) in values {
             let total: u64 = rows.iter().map(value).sum();
             page.single(family, &[], total);
         }
@@ -382,13 +386,13 @@ async fn objects(
 /// The families in `values`, with a series for each of `rows` for which there is room.
 async fn each<R, const L: usize>(
     rows: &[R],
-    values: &[(&'static Family, fn(&R) -> u64)],
+    values: &[Value<R>],
     labels: impl Fn(&R) -> [(&'static str, String); L],
     page: &mut Page,
     room: &mut Room,
 ) -> io::Result<()> {
     let fitting = room.take(rows.len(), values.len());
-    for (family, value) in values {
+    for Value(family, value) in values {
         page.family(family);
         for row in rows.iter().take(fitting) {
             let labels = labels(row);

@@ -66,7 +66,11 @@ pub(super) struct Visitor {
 
 impl Visitor {
     /// Something that moved starts the time anew; nothing moved for too long is an error.
-    fn watch<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn watch<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.idle.as_mut().reset(Instant::now() + IDLE);
             return polled;

@@ -73,7 +73,8 @@ fn check(page: &str) -> (BTreeMap<String, String>, Series) {
             assert_eq!(types.insert(name.to_owned(), kind.to_owned()), None, "{name} comes twice");
             while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
                 let (sample, labels, value) = sample(line);
-                let suffix = sample.strip_prefix(name).unwrap_or_else(|| panic!("{line} below {name}"));
+                let suffix =
+                    sample.strip_prefix(name).unwrap_or_else(|| panic!("{line} below {name}"));
                 let suffixes: &[&str] =
                     if kind == "histogram" { &["_bucket", "_count", "_sum"] } else { &[""] };
                 assert!(suffixes.contains(&suffix), "{line}");
@@ -308,7 +309,8 @@ async fn a_page_with_too_many_objects_says_how_much_is_missing() {
         vhosts: None,
     };
     let (_, series) = check(&page(&exporter, content).await);
-    let objects = series.keys().filter(|(_, labels)| labels.iter().any(|(name, _)| name == "queue"));
+    let objects =
+        series.keys().filter(|(_, labels)| labels.iter().any(|(name, _)| name == "queue"));
     // 3333 queues with three series each, one series of a fourth group.
     assert_eq!(objects.count(), 10_000);
     assert_eq!(value(&series, "warren_scrape_series_omitted", &[]), Some(6000.0));

@@ -17,9 +17,7 @@ pub(super) fn render(loaded: &Loaded) -> String {
             out.push_str(&format!("\n[{section}]\n"));
         }
         let pointer = format!("/{}", key.path.replace('.', "/"));
-        let value = tree
-            .pointer(&pointer)
-            .and_then(|value| toml::Value::try_from(value).ok());
+        let value = tree.pointer(&pointer).and_then(|value| toml::Value::try_from(value).ok());
         let line = match value {
             Some(value) => format!("{name} = {value}"),
             None => format!("# {name} is not set"),

@@ -29,10 +29,7 @@ pub(super) enum Meaning {
 
 /// Sections that people will look for because other brokers have them on the same ports.
 const RESERVED: [(&str, &str); 2] = [
-    (
-        "management",
-        "the HTTP API and its pages are not part of this version; take the setting out",
-    ),
+    ("management", "the HTTP API and its pages are not part of this version; take the setting out"),
     (
         "web_stomp",
         "STOMP over WebSocket comes with the HTTP API, not in this version; take the setting out",
@@ -47,10 +44,7 @@ struct Known {
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     fn collect(path: &str, value: &Value, known: &mut Known) {
         let Value::Object(section) = value else {
-            known.keys.push(Key {
-                path: path.into(),
-                default: value.clone(),
-            });
+            known.keys.push(Key { path: path.into(), default: value.clone() });
             return;
         };
         if !path.is_empty() {
@@ -60,10 +54,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
             collect(&join(path, name), value, known);
         }
     }
-    let mut known = Known {
-        keys: Vec::new(),
-        sections: Vec::new(),
-    };
+    let mut known = Known { keys: Vec::new(), sections: Vec::new() };
     // A test holds that the defaults serialise; without them every key would be unknown.
     let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
     collect("", &defaults, &mut known);
@@ -72,11 +63,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
 
 /// `name` below `path`.
 pub(super) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.into()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
 
 /// Every key, in the order of the structs.
@@ -101,10 +88,7 @@ pub(super) fn meaning(path: &str) -> Meaning {
 
 /// Whether the value of `path` is a password: whether its default prints masked.
 pub(super) fn is_secret(path: &str) -> bool {
-    KNOWN
-        .keys
-        .iter()
-        .any(|key| key.path == path && key.default == MASK)
+    KNOWN.keys.iter().any(|key| key.path == path && key.default == MASK)
 }
 
 /// The key or section that someone who wrote `path` most likely meant.
@@ -155,11 +139,8 @@ mod tests {
 
     #[test]
     fn passwords_are_secret_and_nothing_else_is() {
-        let secret: Vec<&str> = all()
-            .iter()
-            .map(|key| key.path.as_str())
-            .filter(|path| is_secret(path))
-            .collect();
+        let secret: Vec<&str> =
+            all().iter().map(|key| key.path.as_str()).filter(|path| is_secret(path)).collect();
         assert_eq!(secret, ["stomp.default_passcode", "auth.default_password"]);
     }
 

@@ -30,12 +30,7 @@ impl Loaded {
 
     /// A problem with the value of `key`.
     pub(super) fn problem(&self, key: &str, message: String, help: Option<String>) -> Problem {
-        Problem {
-            key: Some(key.into()),
-            message,
-            place: self.place(key),
-            help,
-        }
+        Problem { key: Some(key.into()), message, place: self.place(key), help }
     }
 
     /// The settings in force as TOML, each with its origin; passwords masked.
@@ -68,18 +63,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
                 Err(mut found) => problems.append(&mut found),
             }
         }
-        figment = figment.merge(Values {
-            name: layer.name,
-            dict,
-        });
+        figment = figment.merge(Values { name: layer.name, dict });
     }
     match figment.extract::<Settings>() {
         Ok(settings) => {
-            let loaded = Loaded {
-                settings,
-                files,
-                origins,
-            };
+            let loaded = Loaded { settings, files, origins };
             problems.extend(rules::check(&loaded));
             if problems.is_empty() {
                 return Ok(loaded);
@@ -130,9 +118,7 @@ fn insert(dict: &mut Dict, key: &str, value: Value) {
         dict.insert(key.into(), value);
         return;
     };
-    let below = dict
-        .entry(section.into())
-        .or_insert_with(|| Value::from(Dict::new()));
+    let below = dict.entry(section.into()).or_insert_with(|| Value::from(Dict::new()));
     if let Value::Dict(_, below) = below {
         insert(below, rest, value);
     }
@@ -142,10 +128,7 @@ fn insert(dict: &mut Dict, key: &str, value: Value) {
 fn try_alone(key: &str, value: &Value) -> Result<(), Kind> {
     let mut dict = Dict::new();
     insert(&mut dict, key, value.clone());
-    let alone = Figment::from(Values {
-        name: String::new(),
-        dict,
-    });
+    let alone = Figment::from(Values { name: String::new(), dict });
     match alone.extract::<Settings>() {
         Ok(_) => Ok(()),
         Err(error) => Err(error.kind),
@@ -191,20 +174,13 @@ fn refusal(key: &str, kind: &Kind, place: Place) -> Problem {
     let mut help = None;
     let message = match kind {
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
-            format!(
-                "`{key}` must be {}, not {}",
-                plain(expected),
-                shown(found, secret)
-            )
+            format!("`{key}` must be {}, not {}", plain(expected), shown(found, secret))
         }
         Kind::UnknownVariant(found, expected) => {
             let near = expected
                 .iter()
                 .map(|word| {
-                    (
-                        strsim::jaro_winkler(&found.to_lowercase(), &word.to_lowercase()),
-                        word,
-                    )
+                    (strsim::jaro_winkler(&found.to_lowercase(), &word.to_lowercase()), word)
                 })
                 .max_by(|(a, _), (b, _)| a.total_cmp(b));
             if let Some((likeness, word)) = near
@@ -217,12 +193,7 @@ fn refusal(key: &str, kind: &Kind, place: Place) -> Problem {
         // Texts of our own types; none of them quotes a secret, which is any string.
         other => format!("`{key}`: {other}"),
     };
-    Problem {
-        key: Some(key.into()),
-        message,
-        place,
-        help,
-    }
+    Problem { key: Some(key.into()), message, place, help }
 }
 
 fn one_of(words: &[&str]) -> String {

@@ -11,13 +11,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::layers::Loaded;
 use super::problem::Problem;
-use super::rules::message_memory_above;
 use super::sections::TlsFiles;
 use super::units::Size;
 use crate::tls;
 
-/// Checks what the settings name on this machine: TLS files, the data directory, the directory of
-/// the control socket, and memory shares against memory sizes.
+/// Checks what the settings name on this machine: TLS files, the data directory, and the directory
+/// of the control socket.
 #[must_use]
 pub fn check(loaded: &Loaded) -> Vec<Problem> {
     let s = &loaded.settings;
@@ -26,11 +25,9 @@ pub fn check(loaded: &Loaded) -> Vec<Problem> {
     // One of a kind each, so that a common certificate is complained about once.
     let mut tried: Vec<TlsFiles> = Vec::new();
     let common = s.tls.files_for(&super::ListenerTls::default());
-    for (section, files) in [
-        ("tls", common),
-        ("amqp.tls", s.amqp_tls()),
-        ("stomp.tls", s.stomp_tls()),
-    ] {
+    for (section, files) in
+        [("tls", common), ("amqp.tls", s.amqp_tls()), ("stomp.tls", s.stomp_tls())]
+    {
         let Some(files) = files else { continue };
         if tried.contains(&files) {
             continue;
@@ -55,14 +52,6 @@ pub fn check(loaded: &Loaded) -> Vec<Problem> {
     {
         problems.push(loaded.problem("control.socket", why, None));
     }
-
-    let available = memory_available();
-    if let Some(available) = available
-        && s.limits.message_memory.resolve(available) > s.limits.memory.resolve(available)
-    {
-        let help = format!("the process may have {available} of memory");
-        problems.push(loaded.problem("limits.message_memory", message_memory_above(s), Some(help)));
-    }
     problems
 }
 
@@ -74,11 +63,7 @@ fn blamed(loaded: &Loaded, section: &str, error: &tls::TlsError) -> String {
         tls::Role::ClientCa => "client_ca",
     };
     let own = format!("{section}.{name}");
-    if loaded.origins.contains_key(&own) {
-        own
-    } else {
-        format!("tls.{name}")
-    }
+    if loaded.origins.contains_key(&own) { own } else { format!("tls.{name}") }
 }
 
 /// Whether files can be made in `directory`, or the directory itself can be made.
@@ -105,10 +90,7 @@ fn directory_usable(directory: &Path) -> Result<(), String> {
         if nearest == directory {
             format!("{shown} is not writable: {error}")
         } else {
-            format!(
-                "{shown} does not exist and {} is not writable: {error}",
-                nearest.display()
-            )
+            format!("{shown} does not exist and {} is not writable: {error}", nearest.display())
         }
     })
 }
@@ -126,9 +108,7 @@ pub fn memory_available() -> Option<Size> {
 
 /// `MemTotal` of `/proc/meminfo`, which counts in KiB whatever it calls them.
 fn mem_total(meminfo: &str) -> Option<Size> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(Size::new(kib.checked_mul(1024)?))
 }
@@ -161,10 +141,7 @@ pub fn open_files_limit() -> u64 {
 pub fn raise_open_files_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        let wanted = Rlimit {
-            current: maximum,
-            maximum,
-        };
+        let wanted = Rlimit { current: maximum, maximum };
         if setrlimit(Resource::Nofile, wanted).is_ok() {
             return maximum.unwrap_or(u64::MAX);
         }
@@ -179,10 +156,7 @@ mod tests {
 
     #[test]
     fn memory_is_the_smallest_of_machine_and_groups() {
-        assert_eq!(
-            mem_total("MemTotal:        2048 kB\nMemFree: 1 kB\n"),
-            Some(Size::mib(2))
-        );
+        assert_eq!(mem_total("MemTotal:        2048 kB\nMemFree: 1 kB\n"), Some(Size::mib(2)));
         assert_eq!(mem_total("Nothing: 1 kB"), None);
 
         let root = tempfile::tempdir().expect("a directory");

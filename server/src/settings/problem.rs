@@ -59,10 +59,7 @@ impl SourceFile {
             start -= 1;
         }
         let end = span.end.clamp(start, self.text.len());
-        Place::Spot(Spot {
-            file: Arc::clone(self),
-            span: start..end,
-        })
+        Place::Spot(Spot { file: Arc::clone(self), span: start..end })
     }
 }
 
@@ -103,25 +100,14 @@ impl Spot {
             return None;
         }
         let spot = self.file.text.get(self.span.clone()).unwrap_or_default();
-        let width = spot
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            .max(1);
+        let width = spot.lines().next().unwrap_or_default().chars().count().max(1);
         let number = self.line().to_string();
         let gutter = " ".repeat(number.len());
         // Tabs stay tabs, so that the caret stands below whatever their width.
-        let indent: String = self
-            .line_so_far()
-            .chars()
-            .map(|c| if c == '\t' { c } else { ' ' })
-            .collect();
+        let indent: String =
+            self.line_so_far().chars().map(|c| if c == '\t' { c } else { ' ' }).collect();
         let carets = "^".repeat(width);
-        Some(format!(
-            "{gutter} |\n{number} | {line}\n{gutter} | {indent}{carets}"
-        ))
+        Some(format!("{gutter} |\n{number} | {line}\n{gutter} | {indent}{carets}"))
     }
 }
 
@@ -130,13 +116,7 @@ impl fmt::Display for Place {
         match self {
             Self::Default => f.write_str("built-in default"),
             Self::Spot(spot) => {
-                write!(
-                    f,
-                    "{}:{}:{}",
-                    spot.path().display(),
-                    spot.line(),
-                    spot.column()
-                )
+                write!(f, "{}:{}:{}", spot.path().display(), spot.line(), spot.column())
             }
             Self::File(path) => path.display().fmt(f),
             Self::Variable(name) => write!(f, "environment variable {name}"),
@@ -168,10 +148,7 @@ mod tests {
 
     fn at(text: &str, spot: &str) -> Problem {
         let start = text.find(spot).expect("the spot is in the text");
-        let file = Arc::new(SourceFile {
-            path: "w.toml".into(),
-            text: text.into(),
-        });
+        let file = Arc::new(SourceFile { path: "w.toml".into(), text: text.into() });
         Problem {
             key: None,
             message: "wrong".into(),
@@ -192,34 +169,22 @@ mod tests {
     #[test]
     fn columns_count_characters_not_octets() {
         let problem = at("a = [\"ü\", \"x\"]", "\"x\"");
-        let Place::Spot(spot) = &problem.place else {
-            panic!("a spot")
-        };
+        let Place::Spot(spot) = &problem.place else { panic!("a spot") };
         assert_eq!((spot.line(), spot.column()), (1, 11));
     }
 
     #[test]
     fn a_line_that_may_hold_a_password_is_not_shown() {
-        let problem = at(
-            "default_pascode = 1\ndefault_passcode = \"hunter2\"\n",
-            "default_passcode",
-        );
+        let problem =
+            at("default_pascode = 1\ndefault_passcode = \"hunter2\"\n", "default_passcode");
         let text = problem.to_string();
-        assert!(
-            text.contains("w.toml:2:1") && !text.contains("hunter2"),
-            "{text}"
-        );
+        assert!(text.contains("w.toml:2:1") && !text.contains("hunter2"), "{text}");
     }
 
     #[test]
     fn a_spot_beyond_the_text_is_its_end() {
-        let file = Arc::new(SourceFile {
-            path: "w.toml".into(),
-            text: "a = ".into(),
-        });
-        let Place::Spot(spot) = file.spot(40..50) else {
-            panic!("a spot")
-        };
+        let file = Arc::new(SourceFile { path: "w.toml".into(), text: "a = ".into() });
+        let Place::Spot(spot) = file.spot(40..50) else { panic!("a spot") };
         assert_eq!((spot.line(), spot.column()), (1, 5));
     }
 }

@@ -30,19 +30,10 @@ fn documented() -> BTreeMap<String, Documented> {
         } else if let Some(setting) = line.strip_prefix('#').filter(|rest| !rest.is_empty()) {
             let name = setting.split_once(" = ").expect("a setting").0;
             let key = keys::join(&section, name);
-            let entry = Documented {
-                line: setting.into(),
-                prose: prose.clone(),
-            };
-            assert!(
-                settings.insert(key, entry).is_none(),
-                "{setting} is there twice"
-            );
+            let entry = Documented { line: setting.into(), prose: prose.clone() };
+            assert!(settings.insert(key, entry).is_none(), "{setting} is there twice");
         } else {
-            assert!(
-                line.is_empty() || line == "#",
-                "neither prose nor setting: {line}"
-            );
+            assert!(line.is_empty() || line == "#", "neither prose nor setting: {line}");
         }
         prose.clear();
     }
@@ -111,11 +102,7 @@ fn the_reference_names_every_bound() {
     for bounds in all_bounds(&Settings::default()) {
         let said = format!("{} to {}", bounds.low, bounds.high);
         let prose = &documented()[bounds.key].prose;
-        assert!(
-            prose.contains(&said),
-            "{}: the prose lacks {said:?}: {prose}",
-            bounds.key
-        );
+        assert!(prose.contains(&said), "{}: the prose lacks {said:?}: {prose}", bounds.key);
     }
 }
 
@@ -124,10 +111,6 @@ fn the_reference_as_it_is_shipped_changes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("warren.toml");
     std::fs::write(&path, REFERENCE).expect("a file");
-    let loaded = load(&Sources {
-        config: Some(path),
-        ..Sources::default()
-    })
-    .expect("it loads");
+    let loaded = load(&Sources { config: Some(path), ..Sources::default() }).expect("it loads");
     assert_eq!(loaded.settings, Settings::default());
 }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::layers::Loaded;
 use super::problem::Problem;
-use super::units::{ConnectionLimit, Memory, Size, TimeSpan};
+use super::units::{ConnectionLimit, Size, TimeSpan};
 use super::{Durability, ListenerTls, Settings};
 
 /// The longest name in either protocol: a short string of AMQP, in octets.
@@ -34,13 +34,7 @@ pub struct Bounds {
 
 fn bounds<T: PartialOrd + Display>(key: &'static str, value: T, low: T, high: T) -> Bounds {
     let held = value >= low && value <= high;
-    Bounds {
-        key,
-        value: value.to_string(),
-        low: low.to_string(),
-        high: high.to_string(),
-        held,
-    }
+    Bounds { key, value: value.to_string(), low: low.to_string(), high: high.to_string(), held }
 }
 
 /// Every key with bounds narrower than its type's.
@@ -49,19 +43,9 @@ pub fn all_bounds(s: &Settings) -> Vec<Bounds> {
     let second = TimeSpan::seconds(1);
     let ten_minutes = TimeSpan::seconds(600);
     vec![
-        bounds(
-            "drain_timeout",
-            s.drain_timeout,
-            TimeSpan::seconds(0),
-            ten_minutes,
-        ),
+        bounds("drain_timeout", s.drain_timeout, TimeSpan::seconds(0), ten_minutes),
         // 4096 is frame-min-size, AMQP 0-9-1 §4.2.3.
-        bounds(
-            "amqp.frame_max",
-            s.amqp.frame_max,
-            Size::kib(4),
-            Size::mib(16),
-        ),
+        bounds("amqp.frame_max", s.amqp.frame_max, Size::kib(4), Size::mib(16)),
         bounds("amqp.channel_max", s.amqp.channel_max, 1, u16::MAX),
         bounds(
             "amqp.heartbeat",
@@ -69,108 +53,35 @@ pub fn all_bounds(s: &Settings) -> Vec<Bounds> {
             TimeSpan::seconds(0),
             TimeSpan::seconds(u64::from(u16::MAX)),
         ),
-        bounds(
-            "amqp.max_message_size",
-            s.amqp.max_message_size,
-            Size::new(1),
-            Size::mib(512),
-        ),
-        bounds(
-            "amqp.handshake_timeout",
-            s.amqp.handshake_timeout,
-            second,
-            ten_minutes,
-        ),
-        bounds(
-            "amqp.max_consumers_per_channel",
-            s.amqp.max_consumers_per_channel,
-            1,
-            1_000_000,
-        ),
-        bounds(
-            "amqp.max_unacked_per_channel",
-            s.amqp.max_unacked_per_channel,
-            1,
-            100_000_000,
-        ),
-        bounds(
-            "stomp.login_timeout",
-            s.stomp.login_timeout,
-            second,
-            ten_minutes,
-        ),
-        bounds(
-            "stomp.max_transactions",
-            s.stomp.max_transactions,
-            1,
-            65_535,
-        ),
-        bounds(
-            "stomp.max_transaction_actions",
-            s.stomp.max_transaction_actions,
-            1,
-            1_000_000,
-        ),
+        bounds("amqp.max_message_size", s.amqp.max_message_size, Size::new(1), Size::mib(512)),
+        bounds("amqp.handshake_timeout", s.amqp.handshake_timeout, second, ten_minutes),
+        bounds("amqp.max_consumers_per_channel", s.amqp.max_consumers_per_channel, 1, 1_000_000),
+        bounds("amqp.max_unacked_per_channel", s.amqp.max_unacked_per_channel, 1, 100_000_000),
+        bounds("stomp.login_timeout", s.stomp.login_timeout, second, ten_minutes),
+        bounds("stomp.max_transactions", s.stomp.max_transactions, 1, 65_535),
+        bounds("stomp.max_transaction_actions", s.stomp.max_transaction_actions, 1, 1_000_000),
         bounds(
             "stomp.max_transaction_size",
             s.stomp.max_transaction_size,
             Size::kib(1),
             Size::gib(1),
         ),
-        bounds(
-            "stomp.max_subscriptions",
-            s.stomp.max_subscriptions,
-            1,
-            1_000_000,
-        ),
-        bounds(
-            "limits.pending_logins",
-            s.limits.pending_logins,
-            1,
-            1_000_000,
-        ),
-        bounds(
-            "limits.outbox_low",
-            s.limits.outbox_low,
-            Size::kib(16),
-            Size::gib(1),
-        ),
-        bounds(
-            "limits.outbox_high",
-            s.limits.outbox_high,
-            Size::kib(64),
-            Size::gib(4),
-        ),
-        bounds(
-            "auth.min_password_length",
-            s.auth.min_password_length,
-            1,
-            128,
-        ),
+        bounds("stomp.max_subscriptions", s.stomp.max_subscriptions, 1, 1_000_000),
+        bounds("limits.pending_logins", s.limits.pending_logins, 1, 1_000_000),
+        bounds("limits.outbox_low", s.limits.outbox_low, Size::kib(16), Size::gib(1)),
+        bounds("limits.outbox_high", s.limits.outbox_high, Size::kib(64), Size::gib(4)),
+        bounds("auth.min_password_length", s.auth.min_password_length, 1, 128),
     ]
 }
 
 /// Everything the settings themselves can get wrong once each value fits its key.
 pub(super) fn check(loaded: &Loaded) -> Vec<Problem> {
     let s = &loaded.settings;
-    let mut rules = Rules {
-        loaded,
-        problems: Vec::new(),
-    };
+    let mut rules = Rules { loaded, problems: Vec::new() };
     for bounds in all_bounds(s) {
-        let Bounds {
-            key,
-            value,
-            low,
-            high,
-            held,
-        } = bounds;
+        let Bounds { key, value, low, high, held } = bounds;
         if !held {
-            rules.refuse(
-                key,
-                format!("`{key}` is {value}; it must be from {low} to {high}"),
-                None,
-            );
+            rules.refuse(key, format!("`{key}` is {value}; it must be from {low} to {high}"), None);
         }
     }
     rules.limits(s);
@@ -190,59 +101,32 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn refuse(&mut self, key: &str, message: String, help: Option<&str>) {
-        self.problems
-            .push(self.loaded.problem(key, message, help.map(str::to_owned)));
+        self.problems.push(self.loaded.problem(key, message, help.map(str::to_owned)));
     }
 
     fn limits(&mut self, s: &Settings) {
         if s.amqp.heartbeat.duration().subsec_nanos() != 0 {
-            let message = format!(
-                "`amqp.heartbeat` is {}; AMQP counts whole seconds",
-                s.amqp.heartbeat
-            );
+            let message =
+                format!("`amqp.heartbeat` is {}; AMQP counts whole seconds", s.amqp.heartbeat);
             self.refuse("amqp.heartbeat", message, None);
         }
         let (low, high) = (s.limits.outbox_low, s.limits.outbox_high);
         if low >= high {
             let message =
                 format!("`limits.outbox_low` ({low}) must be below `limits.outbox_high` ({high})");
-            self.refuse(
-                self.written_of("limits.outbox_low", "limits.outbox_high"),
-                message,
-                None,
-            );
-        }
-        let unlike = match (s.limits.message_memory, s.limits.memory) {
-            (Memory::Share(part), Memory::Share(whole)) => part > whole,
-            (Memory::Octets(part), Memory::Octets(whole)) => part > whole,
-            // A share and a size: only the machine can tell.
-            _ => false,
-        };
-        if unlike {
-            self.refuse(
-                self.written_of("limits.message_memory", "limits.memory"),
-                message_memory_above(s),
-                None,
-            );
+            self.refuse(self.written_of("limits.outbox_low", "limits.outbox_high"), message, None);
         }
     }
 
     /// Of two keys at odds, the one that somebody wrote; the first if both were.
     fn written_of(&self, first: &'static str, second: &'static str) -> &'static str {
-        if self.loaded.origins.contains_key(first) {
-            first
-        } else {
-            second
-        }
+        if self.loaded.origins.contains_key(first) { first } else { second }
     }
 
     fn names(&mut self, s: &Settings) {
         for (key, name) in [
             ("stomp.default_vhost", &s.stomp.default_vhost),
-            (
-                "stomp.default_topic_exchange",
-                &s.stomp.default_topic_exchange,
-            ),
+            ("stomp.default_topic_exchange", &s.stomp.default_topic_exchange),
             ("auth.default_user", &s.auth.default_user),
             ("auth.default_vhost", &s.auth.default_vhost),
         ] {
@@ -277,10 +161,8 @@ impl Rules<'_> {
 
     fn name_len(&mut self, key: &str, name: &str) {
         if name.len() > NAME_LEN_MAX {
-            let message = format!(
-                "`{key}` has a name of {} octets; at most {NAME_LEN_MAX} fit",
-                name.len()
-            );
+            let message =
+                format!("`{key}` has a name of {} octets; at most {NAME_LEN_MAX} fit", name.len());
             self.refuse(key, message, None);
         }
     }
@@ -292,21 +174,13 @@ impl Rules<'_> {
             self.refuse("auth.mechanisms", message, None);
         }
         for (at, mechanism) in mechanisms.iter().enumerate() {
-            if mechanisms
-                .iter()
-                .take(at)
-                .any(|earlier| earlier == mechanism)
-            {
+            if mechanisms.iter().take(at).any(|earlier| earlier == mechanism) {
                 let message = format!("`auth.mechanisms` names {} twice", mechanism.name());
                 self.refuse("auth.mechanisms", message, None);
             }
         }
         if s.auth.default_password.expose().is_empty() {
-            self.refuse(
-                "auth.default_password",
-                "`auth.default_password` is empty".into(),
-                None,
-            );
+            self.refuse("auth.default_password", "`auth.default_password` is empty".into(), None);
         }
         if s.stomp.implicit_connect && s.stomp.default_user.is_empty() {
             let message = "`stomp.implicit_connect` needs `stomp.default_user`: it says who is \
@@ -331,11 +205,7 @@ impl Rules<'_> {
     }
 
     fn listener_tls(&mut self, section: &str, listener: &ListenerTls, s: &Settings) {
-        self.pair(
-            section,
-            listener.certificate.is_some(),
-            listener.key.is_some(),
-        );
+        self.pair(section, listener.certificate.is_some(), listener.key.is_some());
         let has_half = listener.certificate.is_some() != listener.key.is_some()
             || s.tls.certificate.is_some() != s.tls.key.is_some();
         if !listener.listen.is_empty() && s.tls.files_for(listener).is_none() && !has_half {
@@ -359,9 +229,7 @@ impl Rules<'_> {
         let mut taken: Vec<(SocketAddr, &'static str)> = Vec::new();
         for (key, addresses) in doors {
             for address in addresses.as_slice() {
-                let clash = taken
-                    .iter()
-                    .find(|(earlier, _)| overlap(*earlier, *address));
+                let clash = taken.iter().find(|(earlier, _)| overlap(*earlier, *address));
                 if let Some((earlier, earlier_key)) = clash {
                     let message = if earlier != address {
                         format!(
@@ -378,16 +246,9 @@ impl Rules<'_> {
             }
         }
         let clients = doors.iter().filter(|(key, _)| *key != "metrics.listen");
-        if clients
-            .map(|(_, addresses)| addresses)
-            .all(|addresses| addresses.is_empty())
-        {
+        if clients.map(|(_, addresses)| addresses).all(|addresses| addresses.is_empty()) {
             let message = "nothing listens: every AMQP and STOMP listener is empty".into();
-            self.refuse(
-                "amqp.listen",
-                message,
-                Some("give at least one of them an address"),
-            );
+            self.refuse("amqp.listen", message, Some("give at least one of them an address"));
         }
     }
 }
@@ -399,15 +260,6 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     };
     // Port 0 is a different port each time.
     a.port() == b.port() && a.port() != 0 && (covers(a, b) || covers(b, a))
-}
-
-/// The sentence for a message memory above the memory alarm.
-pub(super) fn message_memory_above(s: &Settings) -> String {
-    format!(
-        "`limits.message_memory` ({}) must not be above `limits.memory` ({}): the alarm would come \
-         before bodies leave memory",
-        s.limits.message_memory, s.limits.memory
-    )
 }
 
 /// What is allowed but should be known: for the log at the start and for `check-config`.
@@ -425,10 +277,7 @@ pub fn warnings(s: &Settings, open_files: u64) -> Vec<String> {
         );
     }
     let outside = |addresses: &super::Addresses| {
-        addresses
-            .as_slice()
-            .iter()
-            .any(|address| !address.ip().to_canonical().is_loopback())
+        addresses.as_slice().iter().any(|address| !address.ip().to_canonical().is_loopback())
     };
     let open_to_others = outside(&s.amqp.listen)
         || outside(&s.amqp.tls.listen)

@@ -196,10 +196,7 @@ impl Tls {
         Some(TlsFiles {
             certificate: certificate.clone(),
             key: key.clone(),
-            client_ca: listener
-                .client_ca
-                .clone()
-                .or_else(|| self.client_ca.clone()),
+            client_ca: listener.client_ca.clone().or_else(|| self.client_ca.clone()),
             require_client_certificate: self.require_client_certificate,
             min_version: self.min_version,
         })
@@ -238,12 +235,10 @@ pub enum TlsVersion {
 pub struct Limits {
     /// Connections of all protocols.
     pub connections: ConnectionLimit,
-    /// Connections that have not logged in, of all protocols; the oldest goes first.
+    /// Connections that have not logged in, of all protocols; with one more the oldest is closed.
     pub pending_logins: u32,
     /// Resident memory at which publishers are stopped (the memory alarm).
     pub memory: Memory,
-    /// Memory for message bodies; beyond it bodies stay on disk only.
-    pub message_memory: Memory,
     /// Free space in the data directory below which publishers are stopped (the disk alarm).
     pub disk_free: Size,
     /// Output waiting for one client above which no more is delivered to it.
@@ -258,7 +253,6 @@ impl Default for Limits {
             connections: ConnectionLimit::Auto,
             pending_logins: 1024,
             memory: Memory::Share(60),
-            message_memory: Memory::Share(40),
             disk_free: Size::gib(1),
             outbox_low: Size::kib(256),
             outbox_high: Size::mib(4),
@@ -274,13 +268,13 @@ pub struct Auth {
     pub loopback_only_users: Vec<String>,
     /// SASL mechanisms offered in `connection.start`, in this order.
     pub mechanisms: Vec<Mechanism>,
-    /// Characters of a password that is set from now on.
+    /// Characters that a password must have when somebody sets it.
     pub min_password_length: u32,
-    /// The administrator made in an empty data directory.
+    /// The administrator made at each start.
     pub default_user: String,
     /// The password of `default_user`.
     pub default_password: Secret,
-    /// The virtual host made in an empty data directory.
+    /// The virtual host made at each start.
     pub default_vhost: String,
 }
 
@@ -328,9 +322,7 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self {
-            listen: vec![([127, 0, 0, 1], 15692).into()].into(),
-        }
+        Self { listen: vec![([127, 0, 0, 1], 15692).into()].into() }
     }
 }
 
@@ -354,10 +346,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            level: LogFilter::default(),
-        }
+        Self { format: LogFormat::Text, level: LogFilter::default() }
     }
 }
 

@@ -113,12 +113,7 @@ struct Reader {
 
 impl Reader {
     fn refuse(&mut self, place: Place, message: String, help: Option<String>) {
-        self.problems.push(Problem {
-            key: None,
-            message,
-            place,
-            help,
-        });
+        self.problems.push(Problem { key: None, message, place, help });
     }
 
     // Files.
@@ -158,13 +153,8 @@ impl Reader {
             Err(error) => return self.unreadable(&directory, &error),
         }
         further.retain(|path| {
-            let hidden = path
-                .file_name()
-                .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-            !hidden
-                && path
-                    .extension()
-                    .is_some_and(|extension| extension == "toml")
+            let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+            !hidden && path.extension().is_some_and(|extension| extension == "toml")
         });
         further.sort();
         for path in further {
@@ -182,20 +172,13 @@ impl Reader {
             Ok(text) => text,
             Err(error) => return self.unreadable(path, &error),
         };
-        let file = Arc::new(SourceFile {
-            path: path.into(),
-            text,
-        });
+        let file = Arc::new(SourceFile { path: path.into(), text });
         let (document, errors) = DeTable::parse_recoverable(&file.text);
         if !errors.is_empty() {
             // What was recovered of a broken file would only add problems that are none.
             for error in errors {
                 let place = file.spot(error.span().unwrap_or(0..0));
-                self.refuse(
-                    place,
-                    format!("this is not TOML: {}", error.message()),
-                    None,
-                );
+                self.refuse(place, format!("this is not TOML: {}", error.message()), None);
             }
             return;
         }
@@ -224,9 +207,7 @@ impl Reader {
                     place: file.spot(value.span()),
                     readings: vec![to_figment(value.get_ref())],
                     elements: value.get_ref().as_array().map_or_else(Vec::new, |list| {
-                        list.iter()
-                            .map(|element| file.spot(element.span()))
-                            .collect()
+                        list.iter().map(|element| file.spot(element.span())).collect()
                     }),
                 }),
                 Meaning::Section => match value.get_ref() {
@@ -239,11 +220,7 @@ impl Reader {
                     }
                 },
                 other => {
-                    let what = if value.get_ref().is_table() {
-                        "section"
-                    } else {
-                        "key"
-                    };
+                    let what = if value.get_ref().is_table() { "section" } else { "key" };
                     self.unknown(other, what, &key, file.spot(name.span()), &|near| {
                         format!("`{near}`")
                     });
@@ -268,12 +245,7 @@ impl Reader {
                 (format!("unknown {what} `{key}`"), help)
             }
         };
-        self.problems.push(Problem {
-            key: Some(key.into()),
-            message,
-            place,
-            help,
-        });
+        self.problems.push(Problem { key: Some(key.into()), message, place, help });
     }
 
     // Environment.
@@ -296,11 +268,7 @@ impl Reader {
             if is_service_link(stem, value) {
                 continue;
             }
-            let key = stem
-                .split("__")
-                .collect::<Vec<_>>()
-                .join(".")
-                .to_ascii_lowercase();
+            let key = stem.split("__").collect::<Vec<_>>().join(".").to_ascii_lowercase();
             let secret_file = key.strip_suffix("_file").filter(|key| keys::is_secret(key));
             if let Some(secret) = secret_file {
                 let text = match std::fs::read_to_string(value) {
@@ -324,11 +292,7 @@ impl Reader {
                 entries.push(entry);
             }
         }
-        self.layers.push(Layer {
-            name: "environment".into(),
-            file: None,
-            entries,
-        });
+        self.layers.push(Layer { name: "environment".into(), file: None, entries });
     }
 
     // Flags.
@@ -356,11 +320,7 @@ impl Reader {
             };
             // A layer each: the last of two flags for one key counts.
             let entries = entry.into_iter().collect();
-            self.layers.push(Layer {
-                name: "command line".into(),
-                file: None,
-                entries,
-            });
+            self.layers.push(Layer { name: "command line".into(), file: None, entries });
         }
     }
 
@@ -397,22 +357,12 @@ impl Reader {
             Err(_) => {}
         }
         readings.push(Value::from(text));
-        Some(Entry {
-            key: key.into(),
-            place,
-            readings,
-            elements: Vec::new(),
-        })
+        Some(Entry { key: key.into(), place, readings, elements: Vec::new() })
     }
 }
 
 fn literal(key: String, place: Place, text: &str) -> Entry {
-    Entry {
-        key,
-        place,
-        readings: vec![Value::from(text)],
-        elements: Vec::new(),
-    }
+    Entry { key, place, readings: vec![Value::from(text)], elements: Vec::new() }
 }
 
 /// The variable that sets `key`.
@@ -424,11 +374,7 @@ fn variable_of(key: &str) -> String {
 /// `warren` or `warren-…` (`WARREN_SERVICE_HOST`, `WARREN_PORT_5672_TCP=tcp://…`): not a setting.
 fn is_service_link(stem: &str, value: &str) -> bool {
     let after = |mark: &str| {
-        let at = if stem.starts_with(mark) {
-            Some(0)
-        } else {
-            stem.find(&format!("_{mark}"))
-        };
+        let at = if stem.starts_with(mark) { Some(0) } else { stem.find(&format!("_{mark}")) };
         at.and_then(|at| stem.get(at..)?.trim_start_matches('_').strip_prefix(mark))
     };
     if after("SERVICE_HOST") == Some("") || after("SERVICE_PORT").is_some() {
@@ -437,13 +383,9 @@ fn is_service_link(stem: &str, value: &str) -> bool {
     let Some(rest) = after("PORT") else {
         return false;
     };
-    let is_url = value
-        .split_once("://")
-        .is_some_and(|(s, _)| ["tcp", "udp", "sctp"].contains(&s));
+    let is_url = value.split_once("://").is_some_and(|(s, _)| ["tcp", "udp", "sctp"].contains(&s));
     (rest.is_empty() && is_url)
-        || rest
-            .strip_prefix('_')
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        || rest.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn article(noun: &str) -> String {
@@ -497,10 +439,7 @@ mod tests {
         ] {
             assert!(is_service_link(stem, value), "{stem}");
         }
-        assert!(
-            !is_service_link("PORT", "5672"),
-            "a setting someone believes in"
-        );
+        assert!(!is_service_link("PORT", "5672"), "a setting someone believes in");
         assert!(!is_service_link("AMQP__PORT", "5672"));
     }
 
@@ -508,10 +447,7 @@ mod tests {
     fn no_key_looks_like_a_service_link() {
         for key in keys::all() {
             let stem = variable_of(&key.path);
-            assert!(
-                !is_service_link(stem.trim_start_matches(PREFIX), "tcp://x"),
-                "{stem}"
-            );
+            assert!(!is_service_link(stem.trim_start_matches(PREFIX), "tcp://x"), "{stem}");
         }
     }
 }

@@ -157,18 +157,13 @@ impl Human for Size {
         let scale = if unit.is_empty() {
             1
         } else {
-            let known = SIZE_UNITS
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(unit));
+            let known = SIZE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
             match known {
                 Some((_, scale)) => *scale,
                 None => return refused(&format!("{unit:?} is not a unit")),
             }
         };
-        let octets = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(scale));
+        let octets = number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale));
         octets.map_or_else(|| refused("it is more than 2^64 octets"), |n| Ok(Self(n)))
     }
     fn from_number(number: u64) -> Result<Self, String> {
@@ -227,9 +222,7 @@ impl Human for TimeSpan {
         if number == 0 {
             return Ok(Self(Duration::ZERO));
         }
-        Err(format!(
-            "{number} has no unit: write \"{number}s\" or \"{number}ms\""
-        ))
+        Err(format!("{number} has no unit: write \"{number}s\" or \"{number}ms\""))
     }
 }
 human!(TimeSpan);
@@ -275,9 +268,7 @@ impl Human for Memory {
         };
         match percent.trim_end().parse::<u8>() {
             Ok(percent @ 1..=100) => Ok(Self::Share(percent)),
-            _ => Err(format!(
-                "{text:?} is not a share: write a whole number from 1% to 100%"
-            )),
+            _ => Err(format!("{text:?} is not a share: write a whole number from 1% to 100%")),
         }
     }
     fn from_number(number: u64) -> Result<Self, String> {
@@ -333,10 +324,7 @@ impl Human for ConnectionLimit {
     fn from_number(number: u64) -> Result<Self, String> {
         match u32::try_from(number) {
             Ok(count @ 1..) => Ok(Self::Count(count)),
-            _ => Err(format!(
-                "{number} is out of range: write 1 to {} or \"auto\"",
-                u32::MAX
-            )),
+            _ => Err(format!("{number} is out of range: write 1 to {} or \"auto\"", u32::MAX)),
         }
     }
 }
@@ -353,9 +341,7 @@ impl LogFilter {
     #[must_use]
     pub fn targets(&self) -> Targets {
         // What `from_text` lets through always parses; info is the safe answer all the same.
-        self.0
-            .parse()
-            .unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
+        self.0.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
     }
 }
 
@@ -409,10 +395,7 @@ impl Addresses {
     #[must_use]
     pub fn loopback(port: u16) -> Self {
         use std::net::{Ipv4Addr, Ipv6Addr};
-        Self(vec![
-            (Ipv4Addr::LOCALHOST, port).into(),
-            (Ipv6Addr::LOCALHOST, port).into(),
-        ])
+        Self(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
     }
     /// The addresses, in the order written.
     #[must_use]
@@ -430,23 +413,15 @@ impl Addresses {
         if let Ok(address) = trimmed.parse::<SocketAddr>() {
             return Ok(address);
         }
-        let bare = trimmed
-            .strip_prefix('[')
-            .and_then(|t| t.strip_suffix(']'))
-            .unwrap_or(trimmed);
-        let port = trimmed
-            .strip_prefix("*:")
-            .or_else(|| trimmed.strip_prefix(':'));
+        let bare = trimmed.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(trimmed);
+        let port = trimmed.strip_prefix("*:").or_else(|| trimmed.strip_prefix(':'));
         let why = if let Ok(port) = port.unwrap_or(trimmed).parse::<u16>() {
             format!(
                 "the address is missing; write \"127.0.0.1:{port}\" for this machine only or \
                  \"[::]:{port}\" for every address, IPv4 and IPv6"
             )
         } else if let Ok(address) = bare.parse::<IpAddr>() {
-            format!(
-                "the port is missing; write \"{}\"",
-                SocketAddr::new(address, 5672)
-            )
+            format!("the port is missing; write \"{}\"", SocketAddr::new(address, 5672))
         } else if trimmed.matches(':').count() > 1 && !trimmed.starts_with('[') {
             "an IPv6 address goes into brackets, as in \"[::1]:5672\"".to_owned()
         } else if trimmed.bytes().any(|b| b.is_ascii_alphabetic()) && !trimmed.contains("::") {

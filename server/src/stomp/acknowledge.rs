@@ -166,9 +166,8 @@ mod tests {
     #[test]
     fn a_message_id_has_three_parts_and_the_first_may_hold_anything() {
         let parse = |id: &'static str| parse_message_id(id.as_bytes());
-        let parts = |tag: &'static str, number: &'static str| {
-            Some((tag.as_bytes(), number.as_bytes()))
-        };
+        let parts =
+            |tag: &'static str, number: &'static str| Some((tag.as_bytes(), number.as_bytes()));
         assert_eq!(parse("T_0@@session-x@@1"), parts("T_0", "1"));
         assert_eq!(parse("Q_/queue/foo@@@@17"), parts("Q_/queue/foo", "17"));
         assert_eq!(parse("T_a@@b@@session-x@@1"), parts("T_a@@b", "1"));

@@ -46,7 +46,8 @@ impl Interval {
         if now < self.ends {
             return None;
         }
-        self.silent = if std::mem::take(&mut self.alive) { 0 } else { self.silent.saturating_add(1) };
+        self.silent =
+            if std::mem::take(&mut self.alive) { 0 } else { self.silent.saturating_add(1) };
         self.ends = now + self.length;
         Some(self.silent)
     }

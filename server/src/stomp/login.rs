@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker_core::access::{LoginError, User};
 use broker_core::name::ExchangeName;
-use proto_stomp::{AgreedHeartBeat, Command, FrameWriter, HeartBeat, Headers, Version};
+use proto_stomp::{AgreedHeartBeat, Command, FrameWriter, Headers, HeartBeat, Version};
 
 use super::client::{Login, frame_end};
 use super::error::StompError;
@@ -58,8 +58,7 @@ impl Greeting {
     /// # Errors
     /// `Bad CONNECT` when there is no default user.
     pub(super) fn implicit(settings: &settings::Stomp) -> Result<(Self, Vec<u8>), StompError> {
-        let (user, passcode) =
-            settings.default_login().ok_or_else(StompError::no_credentials)?;
+        let (user, passcode) = settings.default_login().ok_or_else(StompError::no_credentials)?;
         let greeting = Self {
             version: Version::V1_0,
             heart_beat: AgreedHeartBeat::default(),

@@ -225,12 +225,8 @@ impl Client {
             Some(route) => route,
             None => self.find_route(destination, &frame.headers, headers)?,
         };
-        let outgoing = Outgoing {
-            route: &route,
-            properties,
-            attributes: send.attributes,
-            body: frame.body,
-        };
+        let outgoing =
+            Outgoing { route: &route, properties, attributes: send.attributes, body: frame.body };
         let gathered = batch.gather(&outgoing);
         batch.table = table;
         let content = gathered?;

@@ -32,7 +32,7 @@ use super::publish::Batch;
 use super::receipts::Of;
 use crate::auth::Login;
 use crate::driver::Want;
-use crate::node::{ChannelRow, Connection, ConnectionRow, Node};
+use crate::node::{ChannelRow, Connection, ConnectionRow, Node, PendingLogin};
 use crate::outbox::{self, Outlet, Writing};
 
 /// How long a publisher whose queue is backlogged is not read from.
@@ -181,6 +181,8 @@ pub(crate) struct Session {
     phase: Phase,
     /// When a login has to be done.
     login_ends: Option<Instant>,
+    /// Until the client has logged in.
+    pending_login: Option<PendingLogin>,
     heart_beats: HeartBeats,
     /// Not read from until then: a queue that it publishes to is backlogged.
     paused_until: Option<Instant>,
@@ -216,6 +218,8 @@ impl Session {
         });
         let login_ends = Some(Instant::now() + node.settings.stomp.login_timeout.duration());
         node.connections.insert(id, Arc::clone(&shared) as Arc<_>);
+        let stranger = Arc::clone(&shared);
+        let pending_login = node.pending_logins.enter(peer, move |reason| stranger.close(reason));
         node.counters.connections_opened.increment(1);
         Self {
             node,
@@ -223,6 +227,7 @@ impl Session {
             decoder: Decoder::new(Limits::before_login()),
             phase: Phase::Stranger,
             login_ends,
+            pending_login: Some(pending_login),
             heart_beats: HeartBeats::default(),
             paused_until: None,
             heard_anything: false,
@@ -323,6 +328,7 @@ impl Session {
             }
         };
         self.login_ends = None;
+        self.pending_login = None;
         self.decoder.set_version(greeting.version);
         let message_len_max = self.node.settings.amqp.max_message_size.as_usize();
         self.decoder.set_limits(Limits::after_login(message_len_max));
@@ -513,6 +519,7 @@ impl crate::driver::Session for Session {
         // First the consumers are cancelled; only then is nothing taken any more.
         self.finish();
         self.shared.outlet.lock().closed = true;
+        self.pending_login = None;
         self.node.connections.remove(self.shared.id);
         self.node.counters.connections_closed.increment(1);
         let connection = self.shared.name();

@@ -145,8 +145,8 @@ impl Client {
             }
             (None, false) => Cow::Owned(identifier::random(SUBSCRIPTION_QUEUE)),
         };
-        let name = QueueName::new(&name)
-            .map_err(|_| StompError::header_too_long(b"x-queue-name"))?;
+        let name =
+            QueueName::new(&name).map_err(|_| StompError::header_too_long(b"x-queue-name"))?;
         self.asking().check(&Resource::Exchange(exchange.clone()), Access::Read)?;
         let options = QueueOptions::read(headers, DurableBy::Either)?;
         let new = self.vhost.queue(&name).is_err();

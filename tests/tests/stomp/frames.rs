@@ -8,7 +8,10 @@ async fn a_malformed_frame_ends_its_connection_and_no_other() {
     let mut bystander = broker.log_in("1.2").await;
     for (octets, body) in [
         ("SEND\nno colon\n\n\0", "Line 2 is not of the form name:value\n"),
-        ("SEND\na:b\rc\n\n\0", "Line 2 has a carriage return that is not followed by a line feed\n"),
+        (
+            "SEND\na:b\rc\n\n\0",
+            "Line 2 has a carriage return that is not followed by a line feed\n",
+        ),
         ("SEND\na:\\t\n\n\0", "Line 2 has an undefined escape sequence\n"),
         ("SEND\na:b\0", "Line 2 has a NUL; a blank line ends the headers\n"),
         ("SEND\ncontent-length:x\n\n\0", "The content-length header is not a number of octets\n"),
@@ -52,7 +55,7 @@ async fn an_error_names_the_receipt_that_there_will_not_be() {
     peer.send("SEND\nreceipt:7\n\n\0").await;
     peer.expect(
         "ERROR\nmessage:Missing destination\ncontent-type:text/plain\nversion:1.0,1.1,1.2\n\
-         receipt-id:7\ncontent-length:45\n\n\"SEND\" must include a 'destination' header\n",
+         receipt-id:7\ncontent-length:43\n\n\"SEND\" must include a 'destination' header\n",
     )
     .await;
     peer.expect_nothing().await;

@@ -111,7 +111,8 @@ async fn a_peer_that_takes_no_answers_is_not_listened_to() {
 
 #[tokio::test]
 async fn publishers_are_held_while_memory_is_low_and_nobody_else_is() {
-    let broker = Broker::with(|settings| settings.limits.memory = Memory::Octets(Size::new(1))).await;
+    let broker =
+        Broker::with(|settings| settings.limits.memory = Memory::Octets(Size::new(1))).await;
     let mut consumer = broker.log_in("1.2").await;
     consumer.ask("SUBSCRIBE\nid:0\ndestination:/queue/held\n\n").await;
     // The alarm is raised at the first look, soon after the start.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long anything may take. Long, because a test that waits for it has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -121,7 +121,7 @@ impl Peer {
             let expected = format!(
                 "ERROR\nmessage:{message}\ncontent-type:text/plain\nversion:1.0,1.1,1.2\n\
                  content-length:{}\n\n{body}",
-                body.len()
+                body.replace("@@S@@", &format!("@@{}@@", self.session)).len()
             );
             assert_eq!(frame, expected, "at {caller}\n{}", self.transcript);
         }
@@ -160,13 +160,22 @@ impl Peer {
 
     /// Makes sure that everything that was sent has been worked through, and that nothing has come of it.
     pub(super) async fn expect_nothing(&mut self) {
-        self.send("BEGIN\ntransaction:probe\n\n\0ABORT\ntransaction:probe\nreceipt:probe\n\n\0").await;
+        self.send("BEGIN\ntransaction:probe\n\n\0ABORT\ntransaction:probe\nreceipt:probe\n\n\0")
+            .await;
         self.expect_receipt("probe").await;
     }
 
-    /// Whether nothing arrives for a while: for things that must not happen.
+    /// Whether nothing but line feeds arrives for a while: for things that must not happen.
     pub(super) async fn is_silent_for(&mut self, time: Duration) -> bool {
-        self.buffer.is_empty() && timeout(time, self.stream.readable()).await.is_err()
+        let until = Instant::now() + time;
+        while self.buffer.iter().all(|octet| *octet == b'\n') {
+            match timeout_at(until, self.read()).await {
+                Err(_) => return true,
+                Ok(false) => return false,
+                Ok(true) => {}
+            }
+        }
+        false
     }
 
     /// Sends a frame with a receipt, which comes first.

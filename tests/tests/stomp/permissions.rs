@@ -10,8 +10,7 @@ async fn log_in(broker: &Broker) -> Peer {
 async fn is_refused(broker: &Broker, frame: &str, resource: &str) {
     let mut peer = log_in(broker).await;
     peer.send(frame).await;
-    let body =
-        format!("ACCESS_REFUSED - access to {resource} in vhost '/' refused for user 'u'");
+    let body = format!("ACCESS_REFUSED - access to {resource} in vhost '/' refused for user 'u'");
     peer.expect_last_error("access_refused", &body).await;
 }
 
@@ -42,7 +41,6 @@ async fn each_frame_needs_the_permissions_of_what_it_stands_for() {
     is_refused(&broker, &named, "exchange 'amq.topic'").await;
     let dead_letters = "SEND\ndestination:/queue/d\nx-dead-letter-exchange:amq.fanout\n\n\0";
     is_refused(&broker, dead_letters, "queue 'd'").await;
-
 }
 
 #[tokio::test]
@@ -64,12 +62,8 @@ async fn a_permission_that_is_taken_away_counts_at_once() {
 async fn a_refused_subscription_leaves_no_queue_behind() {
     let broker = Broker::start().await;
     broker.add_user(".*", "", ".*").await;
-    is_refused(
-        &broker,
-        "SUBSCRIBE\nid:0\ndestination:/topic/k\nx-queue-name:q\n\n\0",
-        "queue 'q'",
-    )
-    .await;
+    is_refused(&broker, "SUBSCRIBE\nid:0\ndestination:/topic/k\nx-queue-name:q\n\n\0", "queue 'q'")
+        .await;
     assert!(broker.list("queues", r#""name""#).await.is_empty());
 }
 
@@ -91,9 +85,7 @@ async fn without_a_permission_in_the_virtual_host_there_is_no_way_in() {
 async fn an_impersonator_may_use_another_user_id() {
     let broker = Broker::start().await;
     broker.add_user(".*", ".*", ".*").await;
-    broker
-        .control(r#"{"command":"set_user_tags","user":"u","tags":["impersonator"]}"#)
-        .await;
+    broker.control(r#"{"command":"set_user_tags","user":"u","tags":["impersonator"]}"#).await;
     let mut peer = log_in(&broker).await;
     peer.ask("SEND\ndestination:/queue/i\nuser-id:somebody\n\n").await;
 }

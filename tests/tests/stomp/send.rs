@@ -36,7 +36,10 @@ async fn properties_that_amqp_refuses_end_the_connection() {
             "CC:other",
             "PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,\"CC\",longstr}",
         ),
-        ("reply-to:amq.rabbitmq.reply-to", "PRECONDITION_FAILED - fast reply consumer does not exist"),
+        (
+            "reply-to:amq.rabbitmq.reply-to",
+            "PRECONDITION_FAILED - fast reply consumer does not exist",
+        ),
     ] {
         let mut peer = broker.log_in("1.2").await;
         peer.send(&format!("SEND\ndestination:/queue/r\n{header}\n\n\0")).await;
@@ -84,7 +87,9 @@ async fn a_reply_comes_back_through_a_temporary_queue() {
     let mut client = broker.log_in("1.2").await;
     for question in ["1", "2"] {
         client
-            .send(&format!("SEND\ndestination:/queue/rpc\nreply-to:/temp-queue/foo\n\n{question}\0"))
+            .send(&format!(
+                "SEND\ndestination:/queue/rpc\nreply-to:/temp-queue/foo\n\n{question}\0"
+            ))
             .await;
         let message = server.next().await;
         let reply_to = message.lines().find_map(|line| line.strip_prefix("reply-to:")).unwrap();
@@ -102,9 +107,7 @@ async fn a_reply_comes_back_through_a_temporary_queue() {
         );
     }
     client.send("UNSUBSCRIBE\nid:/temp-queue/foo\n\n\0").await;
-    client
-        .expect_error("Invalid id", "UNSUBSCRIBE 'id' may not start with /temp-queue/\n")
-        .await;
+    client.expect_error("Invalid id", "UNSUBSCRIBE 'id' may not start with /temp-queue/\n").await;
 }
 
 #[tokio::test]

@@ -40,7 +40,10 @@ async fn values_that_a_subscription_cannot_have_are_refused() {
         let body = format!("'{name}' is not supported on 'SUBSCRIBE'.\n");
         peer.expect_error("Invalid header", &body).await;
     }
-    for frame in ["SUBSCRIBE\ndestination:/topic/v\ndurable:true\n\n\0", "UNSUBSCRIBE\ndestination:v\npersistent:true\n\n\0"] {
+    for frame in [
+        "SUBSCRIBE\ndestination:/topic/v\ndurable:true\n\n\0",
+        "UNSUBSCRIBE\ndestination:v\npersistent:true\n\n\0",
+    ] {
         peer.send(frame).await;
         peer.expect_error("Missing Header", "Header 'id' is required for durable subscriptions")
             .await;
@@ -58,7 +61,8 @@ async fn unsubscribe_has_to_name_a_subscription() {
         "UNSUBSCRIBE must include a 'destination' or 'id' header",
     )
     .await;
-    for (header, description) in [("id:7", "id='7'"), ("destination:/queue/x", "destination='/queue/x'")]
+    for (header, description) in
+        [("id:7", "id='7'"), ("destination:/queue/x", "destination='/queue/x'")]
     {
         peer.send(&format!("UNSUBSCRIBE\n{header}\n\n\0")).await;
         peer.expect_error(
@@ -112,7 +116,8 @@ async fn the_queue_of_a_subscription_can_be_named() {
     let broker = Broker::start().await;
     let mut peer = broker.log_in("1.2").await;
     peer.ask("SUBSCRIBE\nid:0\ndestination:/exchange/amq.direct/k\nx-queue-name:named\n\n").await;
-    peer.ask("SEND\ndestination:/amq/queue/named\n\nx").await;
+    peer.send("SEND\ndestination:/amq/queue/named\n\nx\0").await;
+    assert!(peer.next().await.contains("\ndestination:/queue/named\n"));
 }
 
 #[tokio::test]
@@ -182,8 +187,7 @@ async fn a_queue_that_somebody_consumes_exclusively_is_refused() {
     let broker = Broker::start().await;
     let mut peer = broker.log_in("1.2").await;
     // A single active consumer: the second waits for the first to go.
-    let subscribe =
-        "SUBSCRIBE\nid:0\ndestination:/queue/sac\nx-single-active-consumer:true\n\n";
+    let subscribe = "SUBSCRIBE\nid:0\ndestination:/queue/sac\nx-single-active-consumer:true\n\n";
     peer.ask(subscribe).await;
     let mut other = broker.log_in("1.2").await;
     other.ask(subscribe).await;

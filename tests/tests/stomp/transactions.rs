@@ -118,8 +118,12 @@ async fn when_the_receipt_of_a_send_in_a_transaction_comes_is_a_setting() {
     let mut peer = broker.log_in("1.0").await;
     let session = peer.session.clone();
     peer.ask(&format!("BEGIN\ntransaction:{session}-1\n\n")).await;
-    peer.send(&send.replace(":t\n", &format!(":{session}-1\n")).replace(":s\n", &format!(":{session}-2\n")))
-        .await;
+    peer.send(
+        &send
+            .replace(":t\n", &format!(":{session}-1\n"))
+            .replace(":s\n", &format!(":{session}-2\n")),
+    )
+    .await;
     peer.expect_nothing().await;
     peer.send(&format!("COMMIT\ntransaction:{session}-1\nreceipt:c\n\n\0")).await;
     peer.expect_receipt("c").await;

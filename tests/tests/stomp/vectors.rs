@@ -151,7 +151,5 @@ async fn a_queue_that_was_deleted_meanwhile_is_not_declared_again() {
     other.ask("UNSUBSCRIBE\nid:0\n\n").await;
     peer.ask("SEND\ndestination:/queue/gone\nauto-delete:true\n\n2").await;
     other.send("SUBSCRIBE\nid:1\ndestination:/amq/queue/gone\n\n\0").await;
-    other
-        .expect_last_error("not_found", "NOT_FOUND - no queue 'gone' in vhost '/'")
-        .await;
+    other.expect_last_error("not_found", "NOT_FOUND - no queue 'gone' in vhost '/'").await;
 }

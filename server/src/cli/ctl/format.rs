@@ -64,7 +64,9 @@ fn pretty_table(list: &Rows, header: bool, out: &mut String) {
     if header {
         lines.push(list.columns.clone());
     }
-    lines.extend(list.rows.iter().map(|row| row.iter().map(|value| printable(&cell(value))).collect()));
+    lines.extend(
+        list.rows.iter().map(|row| row.iter().map(|value| printable(&cell(value))).collect()),
+    );
     let mut widths = vec![0; list.columns.len()];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
@@ -149,7 +151,8 @@ pub(super) fn settings(tree: &Value) -> String {
         match value {
             Value::Object(section) => {
                 for (name, value) in section {
-                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    let path =
+                        if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                     lines(&path, value, out);
                 }
             }

@@ -16,11 +16,7 @@ const PASSWORD_LEN_MAX: u64 = 4096;
 /// With [`exit::DATA`] when there is none.
 pub(super) fn read() -> Result<String, Failure> {
     let stdin = io::stdin();
-    let read = if stdin.is_terminal() {
-        ask(&stdin)
-    } else {
-        line(&mut stdin.lock())
-    };
+    let read = if stdin.is_terminal() { ask(&stdin) } else { line(&mut stdin.lock()) };
     let failure = |message: String| Failure { code: exit::DATA, message };
     let password = read.map_err(|error| failure(format!("cannot read the password: {error}")))?;
     if password.is_empty() {

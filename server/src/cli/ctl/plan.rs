@@ -103,9 +103,9 @@ impl Plan {
                 },
                 format!("Listing permissions for user \"{user}\" ..."),
             ),
-            Command::Status => {
-                Self::new(Request::Status {}, Show::Status, |node| format!("Status of node {node} ...\n"))
-            }
+            Command::Status => Self::new(Request::Status {}, Show::Status, |node| {
+                format!("Status of node {node} ...\n")
+            }),
             Command::Ping => {
                 let milliseconds = client.timeout().as_millis();
                 Self::new(Request::Ping {}, Show::Pong, move |node| {
@@ -158,7 +158,8 @@ impl Plan {
                     (Clients::All, format!("Closing all connections, reason: {reason}...\n"))
                 } else {
                     let vhost = vhost.name.clone();
-                    let line = format!("Closing all connections in vhost {vhost}, reason: {reason}...\n");
+                    let line =
+                        format!("Closing all connections in vhost {vhost}, reason: {reason}...\n");
                     (Clients::Vhost(vhost), line)
                 };
                 let limit = (*limit > 0).then_some(*limit);
@@ -167,8 +168,7 @@ impl Plan {
             }
             Command::CloseAllUserConnections { user, reason } => {
                 let of = Clients::User(user.clone());
-                let request =
-                    Request::CloseConnections { of, limit: None, reason: reason.clone() };
+                let request = Request::CloseConnections { of, limit: None, reason: reason.clone() };
                 let line = format!("Closing connections of user {user}, reason: {reason}...\n");
                 Self::new(request, Show::Closed, move |_| line.clone())
             }

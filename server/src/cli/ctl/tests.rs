@@ -45,7 +45,8 @@ fn the_definition_is_sound() {
 
 #[test]
 fn options_stand_before_the_command_or_behind_it() {
-    for line in ["-q -n rabbit@h list_queues -p /v name", "list_queues name -p /v --quiet --node x"] {
+    for line in ["-q -n rabbit@h list_queues -p /v name", "list_queues name -p /v --quiet --node x"]
+    {
         let cli = parsed(line);
         assert!(!cli.common.chatters(), "{line}");
         let (request, banner) = request(line);
@@ -99,7 +100,10 @@ fn commands_are_announced_in_the_words_of_rabbitmqctl() {
         ("list_consumers", "Listing consumers in vhost / ...\n"),
         ("purge_queue q", "Purging queue 'q' in vhost '/' ...\n"),
         ("delete_queue --if-empty q", "Deleting queue 'q' on vhost '/' if queue is empty ...\n"),
-        ("delete_queue -e -u q", "Deleting queue 'q' on vhost '/' if queue is empty and unused ...\n"),
+        (
+            "delete_queue -e -u q",
+            "Deleting queue 'q' on vhost '/' if queue is empty and unused ...\n",
+        ),
         ("close_connection c bye", "Closing connection c, reason: bye...\n"),
         ("close_all_connections bye", "Closing all connections in vhost /, reason: bye...\n"),
         ("set_user_tags u a b", "Setting tags for user \"u\" to [a, b] ...\n"),
@@ -134,7 +138,10 @@ fn csv_quotes_everything() {
 #[test]
 fn json_is_one_document_with_an_object_a_line() {
     let text = listed(Format::Json, true);
-    assert!(text.starts_with("[\n{\"name\":\"orders\",\"messages\":3,\"arguments\":[[\"x-dlx\","), "{text}");
+    assert!(
+        text.starts_with("[\n{\"name\":\"orders\",\"messages\":3,\"arguments\":[[\"x-dlx\","),
+        "{text}"
+    );
     assert!(text.ends_with("\n]\n") && text.contains("\n,{\"name\":\"a\\t"), "{text}");
     let document: Vec<Value> = serde_json::from_str(&text).expect("JSON");
     let lines: Vec<Value> = listed(Format::JsonStream, true)

@@ -73,10 +73,7 @@ fn memory_is_a_share_or_a_size() {
     assert_eq!(share.to_string(), "60%");
     let fixed: Memory = read("\"2GiB\"").expect("a size");
     assert_eq!(fixed.resolve(Size::gib(10)), Size::gib(2));
-    assert_eq!(
-        Memory::Share(100).resolve(Size::new(u64::MAX)),
-        Size::new(u64::MAX)
-    );
+    assert_eq!(Memory::Share(100).resolve(Size::new(u64::MAX)), Size::new(u64::MAX));
     refused::<Memory>("\"0%\"", "1% to 100%");
     refused::<Memory>("\"101%\"", "1% to 100%");
     refused::<Memory>("\"0.6\"", "fractions");
@@ -106,20 +103,14 @@ fn a_misspelt_log_level_is_not_taken_for_a_module() {
 
 #[test]
 fn addresses_are_lists_or_one_string_and_errors_say_what_to_write() {
-    assert_eq!(
-        read("[\"127.0.0.1:1\", \"[::1]:1\"]"),
-        Ok(Addresses::loopback(1))
-    );
+    assert_eq!(read("[\"127.0.0.1:1\", \"[::1]:1\"]"), Ok(Addresses::loopback(1)));
     let one: Addresses = read("\"0.0.0.0:5672\"").expect("one address");
     assert_eq!(one.as_slice().len(), 1);
     assert!(read::<Addresses>("[]").expect("an empty list").is_empty());
     refused::<Addresses>("\"5672\"", "\"127.0.0.1:5672\" for this machine only");
     refused::<Addresses>("[\":5672\"]", "\"[::]:5672\" for every address");
     refused::<Addresses>("\"*:5672\"", "the address is missing");
-    refused::<Addresses>(
-        "\"10.0.0.1\"",
-        "the port is missing; write \"10.0.0.1:5672\"",
-    );
+    refused::<Addresses>("\"10.0.0.1\"", "the port is missing; write \"10.0.0.1:5672\"");
     refused::<Addresses>("\"[::1]\"", "the port is missing; write \"[::1]:5672\"");
     refused::<Addresses>("\"fe80:0:0:0:0:0:0:1:5672\"", "brackets");
     refused::<Addresses>("\"localhost:5672\"", "host names are not looked up");
