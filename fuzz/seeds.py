@@ -224,6 +224,9 @@ METHODS = {
     "basic_consume": method(
         60, 20, u16(0), short("work"), short("ctag"), u8(4), table({"x-priority": 10})
     ),
+    "basic_consume_not_a_number": method(
+        60, 20, u16(0), short("q"), short(""), u8(0), table({"x": ("f", b"\xff\xff\xff\x01")})
+    ),
     "basic_cancel": method(60, 30, short("ctag"), u8(0)),
     "basic_publish": method(60, 40, u16(0), short("logs"), short("kern.error"), u8(1)),
     "basic_publish_not_text": method(60, 40, u16(0), short(b"\xff"), short(b"\xc3\x28"), u8(3)),

@@ -229,12 +229,16 @@ impl Registry {
         peer: IpAddr,
         now: u64,
     ) -> Result<Arc<User>, LoginError> {
+        if password.is_empty() {
+            // Before the user is looked up: the answer must not tell whether there is one.
+            return Err(LoginError::Credentials);
+        }
         let user = self.users.read().get(name).cloned();
         let Some(user) = user else {
             password::burn_time(password);
             return Err(LoginError::Credentials);
         };
-        if password.is_empty() || !self.recent.verify(&user, password, now) {
+        if !self.recent.verify(&user, password, now) {
             return Err(LoginError::Credentials);
         }
         if !peer.to_canonical().is_loopback() && self.loopback_only.iter().any(|only| only == name)

@@ -8,7 +8,7 @@ use std::fmt;
 use proto_amqp::table::{TableReader, Value as WireValue};
 
 /// One value of a field table (AMQP 0-9-1 §4.2.5.5, with the type letters that are on the wire).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Value {
     /// `t`
     Bool(bool),
@@ -44,6 +44,33 @@ pub enum Value {
     Void,
     /// `x`
     Binary(Box<[u8]>),
+}
+
+/// Floats are equal when their bits are: a binding with an argument that is no number is found again.
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Byte(a), Self::Byte(b)) => a == b,
+            (Self::UnsignedByte(a), Self::UnsignedByte(b)) => a == b,
+            (Self::Short(a), Self::Short(b)) => a == b,
+            (Self::UnsignedShort(a), Self::UnsignedShort(b)) => a == b,
+            (Self::SignedInt(a), Self::SignedInt(b)) => a == b,
+            (Self::UnsignedInt(a), Self::UnsignedInt(b)) => a == b,
+            (Self::Long(a), Self::Long(b)) => a == b,
+            (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
+            (Self::Double(a), Self::Double(b)) => a.to_bits() == b.to_bits(),
+            (Self::Decimal(a, b), Self::Decimal(c, d)) => (a, b) == (c, d),
+            (Self::LongString(a), Self::LongString(b)) | (Self::Binary(a), Self::Binary(b)) => {
+                a == b
+            }
+            (Self::Array(a), Self::Array(b)) => a == b,
+            (Self::Timestamp(a), Self::Timestamp(b)) => a == b,
+            (Self::Table(a), Self::Table(b)) => a == b,
+            (Self::Void, Self::Void) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Value {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto_amqp::properties::{self, Properties};
-use proto_amqp::table::{ArrayReader, TableReader, TableWriter, Value, write_table};
+use proto_amqp::table::{
+    self, ArrayReader, Limits, TableReader, TableWriter, Value, write_table,
+};
 
 use crate::consumer::Entry;
 use crate::message::{Attributes, Message, Publication};
@@ -47,9 +49,7 @@ impl VirtualHost {
     ) {
         let parts = message.parts();
         // Properties were checked when the message came in.
-        let Ok(properties) = properties::summarise(parts.properties) else {
-            return;
-        };
+        let properties = properties::summarise(parts.properties).unwrap_or_default();
         let deaths = deaths_of(&properties);
         let carbon_copies =
             if target.routing_key.is_some() { Vec::new() } else { copies(&properties) };
@@ -57,19 +57,11 @@ impl VirtualHost {
         let mut keys = vec![routing_key];
         keys.extend(carbon_copies);
         let letter = Letter { queue, target, message, reason, properties: &properties };
-        let Some(message) = letter.rewrite(routing_key) else {
-            return;
-        };
-        let headers = message.parts().properties;
-        let Ok(rewritten) = properties::summarise(headers) else {
-            return;
-        };
+        let (message, headers) = letter.rewrite(routing_key);
         let exchange: &ExchangeName = &target.exchange;
         // A dead-letter exchange that does not exist drops what it is sent.
-        let Ok(route) = self.route(exchange, &keys, rewritten.headers) else {
-            return;
-        };
-        let publication = [Publication::Owned(message.clone())];
+        let Ok(route) = self.route(exchange, &keys, Some(&headers)) else { return };
+        let publication = [Publication::Owned(message)];
         for next in &route.queues {
             if reason != DeathReason::Rejected
                 && in_automatic_cycle(deaths, next.spec.name.as_str().as_bytes(), queue, next)
@@ -183,8 +175,8 @@ impl<'d> Death<'d> {
 }
 
 impl Letter<'_> {
-    /// The message as it goes to the dead-letter exchange; `None` when its headers grow beyond all bounds.
-    fn rewrite(&self, routing_key: &[u8]) -> Option<Message> {
+    /// The message as it goes to the dead-letter exchange, and its headers.
+    fn rewrite(&self, routing_key: &[u8]) -> (Message, Vec<u8>) {
         let parts = self.message.parts();
         let mut deaths: Vec<Death<'_>> = deaths_of(self.properties)
             .filter_map(|death| match death {
@@ -217,15 +209,27 @@ impl Letter<'_> {
         };
         deaths.insert(0, newest);
         let mut table = Vec::new();
-        self.write_headers(&deaths, &mut table).ok()?;
+        let written = self.write_headers(&deaths, &mut table);
+        let headers = match table.get(4..) {
+            Some(headers) if written.is_ok() && table::check(headers, Limits::DEFAULT).is_ok() => {
+                headers.to_vec()
+            }
+            // Headers at the limit of what a table may hold: the message goes on as it is rather than not
+            // at all.
+            _ => self.properties.headers.unwrap_or_default().to_vec(),
+        };
         let mut properties = *self.properties;
-        properties.headers = table.get(4..);
+        properties.headers = (!headers.is_empty()).then_some(&headers);
         properties.expiration = None;
         let mut encoded = Vec::new();
-        properties::encode(&properties, &mut encoded).ok()?;
+        if properties::encode(&properties, &mut encoded).is_err() {
+            // Cannot be: all strings come from a property list.
+            encoded = properties::EMPTY.to_vec();
+        }
         let attributes = Attributes { expiration: None, ..self.message.attributes() };
         let exchange = self.target.exchange.as_str().as_bytes();
-        Some(Message::new(exchange, routing_key, &encoded, parts.body.to_vec(), attributes))
+        let body = parts.body.to_vec();
+        (Message::new(exchange, routing_key, &encoded, body, attributes), headers)
     }
 
     fn write_headers(

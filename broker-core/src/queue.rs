@@ -241,7 +241,8 @@ impl Queue {
             turn: 0,
             active: None,
             deleted: false,
-            watched: false,
+            // The registry watches a queue that expires from the start.
+            watched: spec.settings.expires.is_some(),
             used_at: now,
             scratch: Scratch::default(),
         };
@@ -336,18 +337,16 @@ impl Queue {
         if state.ready.is_empty() && !state.consumers.is_empty() {
             rest = self.hand_over(state, publications, &places);
         }
-        if rest < publications.len() {
+        if rest < publications.len() || !state.ready.is_empty() {
             let mut watch = false;
             for (publication, place) in publications.iter().zip(&places).skip(rest) {
                 watch |= place.expires_at != NEVER;
                 state.ready.push_back(place.entry(publication.to_message()));
             }
-            if watch {
-                self.note_expiry(state, effects);
-            }
             // Consumers may have room although messages wait: the backlog goes first.
-            self.dispatch(state, now, effects);
+            while self.dispatch(state, now, effects) {}
             self.drop_overflow(state, effects);
+            self.note_expiry(state, watch, effects);
         }
         state.scratch.places = places;
         position
@@ -382,13 +381,26 @@ impl Queue {
             }
             let offers = std::mem::take(&mut state.scratch.offers);
             let picks = std::mem::take(&mut state.scratch.picks);
+            let mut left: Vec<u32> = Vec::new();
             for (&(index, _), picks) in offers.iter().zip(&picks) {
                 let source = Source::FreshPicks { publications: rest, places: rest_places, picks };
-                self.offer(state, index, source, true);
+                let (count, _) = self.offer(state, index, source, true);
+                left.extend(picks.iter().skip(count));
             }
             state.scratch.offers = offers;
             state.scratch.picks = picks;
             taken += assigned;
+            if !left.is_empty() {
+                // What a sink had promised to take and did not.
+                left.sort_unstable();
+                for index in left {
+                    let place = rest_places.get(index as usize);
+                    if let (Some(publication), Some(place)) = (rest.get(index as usize), place) {
+                        state.ready.push_back(place.entry(publication.to_message()));
+                    }
+                }
+                break;
+            }
         }
         taken
     }
@@ -398,7 +410,9 @@ impl Queue {
     fn dispatch(&self, state: &mut State, now: u64, effects: &mut Effects) -> bool {
         let mut budget = BATCH_MAX;
         loop {
-            self.drop_expired(state, now, effects);
+            if !self.drop_expired(state, now, effects) {
+                return true;
+            }
             if state.ready.is_empty() {
                 return false;
             }
@@ -408,7 +422,7 @@ impl Queue {
             if budget == 0 {
                 return true;
             }
-            let wanted = state.ready.count_within(budget, BATCH_BYTES_MAX);
+            let wanted = state.ready.count_within(budget, BATCH_BYTES_MAX, now);
             let assigned = state.assign(candidates, wanted);
             if assigned == 0 {
                 continue;
@@ -429,7 +443,7 @@ impl Queue {
                 };
                 self.offer(state, index, source, true);
             }
-            // A sink whose connection has just ended takes nothing, whatever it promised.
+            // What a sink had promised to take and did not.
             for entry in entries.drain(..).flatten().rev() {
                 state.ready.push_front(entry);
             }
@@ -454,6 +468,8 @@ impl Queue {
         let mut run = Run::new(source, reserved, no_ack);
         consumer.subscription.sink.deliver(consumer.subscription.slot, &mut run);
         let (taken, all) = (run.taken(), run.is_empty());
+        // A sink whose connection has just ended takes nothing, whatever it promised; it is not asked again.
+        let broke_promise = reserved && !all;
         if no_ack {
             let settled = run.into_settled();
             if !settled.is_empty() {
@@ -462,6 +478,9 @@ impl Queue {
         } else {
             state.unacked += taken as u64;
             state.unacked_bytes += run.taken_bytes() as u64;
+        }
+        if broke_promise && let Some(consumer) = state.consumers.get_mut(index) {
+            consumer.blocked = true;
         }
         (taken, all)
     }
@@ -488,10 +507,13 @@ impl Queue {
         }
     }
 
-    fn drop_expired(&self, state: &mut State, now: u64, effects: &mut Effects) {
-        while let Some(entry) = state.ready.pop_expired(now) {
+    /// Drops at most [`BATCH_MAX`] messages that have expired at the head; gives whether that was all.
+    fn drop_expired(&self, state: &mut State, now: u64, effects: &mut Effects) -> bool {
+        for _ in 0..BATCH_MAX {
+            let Some(entry) = state.ready.pop_expired(now) else { return true };
             self.bury(entry, DeathReason::Expired, effects);
         }
+        false
     }
 
     /// Settles a message that died and, where the queue has a dead-letter exchange, passes it on.
@@ -504,12 +526,15 @@ impl Queue {
         }
     }
 
-    fn note_expiry(&self, state: &mut State, effects: &mut Effects) {
-        // Relaxed: a hint that the sweep reads again in a moment.
-        self.next_expiry.store(state.ready.next_expiry(), Ordering::Relaxed);
-        if !state.watched {
+    /// Notes when the sweep has to look again; `entered` when a message that expires has come in.
+    fn note_expiry(&self, state: &mut State, entered: bool, effects: &mut Effects) {
+        if entered && !state.watched {
             state.watched = true;
             effects.watch_expiry = true;
+        }
+        if state.watched {
+            // Relaxed: a hint that the sweep reads again in a moment.
+            self.next_expiry.store(state.ready.next_expiry(), Ordering::Relaxed);
         }
     }
 
@@ -583,6 +608,7 @@ impl Queue {
         while self.dispatch(&mut state, now, effects) {
             MutexGuard::bump(&mut state);
         }
+        self.note_expiry(&mut state, false, effects);
     }
 
     /// Takes the first message for a `basic.get`, and the number of those still ready behind it.
@@ -591,8 +617,10 @@ impl Queue {
     pub fn get(&self, no_ack: bool, now: u64, effects: &mut Effects) -> Option<(Entry, u64)> {
         let mut state = self.state.lock();
         state.used_at = now;
-        self.drop_expired(&mut state, now, effects);
-        let entry = state.ready.pop_front()?;
+        while !self.drop_expired(&mut state, now, effects) {}
+        let entry = state.ready.pop_front();
+        self.note_expiry(&mut state, false, effects);
+        let entry = entry?;
         if no_ack {
             if entry.logged {
                 self.log_settled(&mut std::iter::once(entry.seq));
@@ -642,15 +670,10 @@ impl Queue {
             }
         }
         state.ready.restore(entries);
-        self.note_expiry_if_any(&mut state, effects);
+        let expires = state.ready.next_expiry() != NEVER;
+        self.note_expiry(&mut state, expires, effects);
         self.drop_overflow(&mut state, effects);
         self.serve(state, now, effects);
-    }
-
-    fn note_expiry_if_any(&self, state: &mut State, effects: &mut Effects) {
-        if state.ready.next_expiry() != NEVER {
-            self.note_expiry(state, effects);
-        }
     }
 
     /// Drops messages that a consumer rejected, or dead-letters them; leaves `entries` empty.
@@ -680,12 +703,12 @@ impl Queue {
         count
     }
 
-    /// Marks the queue as deleted, unless a condition keeps it, and gives the number of messages that were
-    /// ready. Its consumers are told. The registry removes it.
+    /// Marks the queue as deleted, unless a condition keeps it, and gives the messages that were ready, to be
+    /// dropped where no lock is held. Its consumers are told. The registry removes it.
     ///
     /// # Errors
     /// [`KeepReason`] when `if_empty` or `if_unused` is asked for and does not hold.
-    pub(crate) fn delete(&self, if_unused: bool, if_empty: bool) -> Result<u64, KeepReason> {
+    pub(crate) fn delete(&self, if_unused: bool, if_empty: bool) -> Result<Vec<Entry>, KeepReason> {
         let mut state = self.state.lock();
         if if_empty && !state.ready.is_empty() {
             return Err(KeepReason::NotEmpty);
@@ -694,15 +717,13 @@ impl Queue {
             return Err(KeepReason::InUse);
         }
         state.deleted = true;
-        let count = state.ready.len() as u64;
         let entries = state.ready.take_all();
         let consumers = std::mem::take(&mut state.consumers);
         drop(state);
-        drop(entries);
         for consumer in consumers {
             consumer.subscription.sink.cancelled(consumer.subscription.slot);
         }
-        Ok(count)
+        Ok(entries)
     }
 
     /// Whether the queue has been deleted.
@@ -712,14 +733,16 @@ impl Queue {
     }
 
     /// Drops what has expired at the head, if the hint says that something may have.
-    pub fn sweep(&self, now: u64, effects: &mut Effects) {
+    /// At most [`BATCH_MAX`] messages; gives whether that was all.
+    pub fn sweep(&self, now: u64, effects: &mut Effects) -> bool {
         // Relaxed: a hint; a message that is missed now is found at the next sweep.
         if self.next_expiry.load(Ordering::Relaxed) > now {
-            return;
+            return true;
         }
         let mut state = self.state.lock();
-        self.drop_expired(&mut state, now, effects);
-        self.next_expiry.store(state.ready.next_expiry(), Ordering::Relaxed);
+        let all = self.drop_expired(&mut state, now, effects);
+        self.note_expiry(&mut state, false, effects);
+        all
     }
 
     /// Whether nobody has used the queue for as long as `x-expires` allows.
@@ -729,7 +752,9 @@ impl Queue {
             return false;
         };
         let state = self.state.lock();
-        state.consumers.is_empty() && now >= state.used_at.saturating_add(expires)
+        !state.deleted
+            && state.consumers.is_empty()
+            && now >= state.used_at.saturating_add(expires)
     }
 
     /// Somebody declared the queue again: that is a use of it.

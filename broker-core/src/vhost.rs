@@ -471,7 +471,7 @@ impl VirtualHost {
             return Ok(0);
         }
         // Topology before queue is the order of the locks; nobody declares it again in between.
-        let count = queue.delete(if_unused, if_empty)?;
+        let entries = queue.delete(if_unused, if_empty)?;
         topology.queues.remove(name);
         topology.forget_destination(&Destination::Queue(name.clone()));
         if let Some(owner) = queue.spec.exclusive_owner
@@ -486,7 +486,8 @@ impl VirtualHost {
         // Relaxed: a statistic.
         self.queues_deleted.fetch_add(1, Ordering::Relaxed);
         self.changed();
-        Ok(count)
+        // Dropped here, where no lock is held: there may be millions.
+        Ok(entries.len() as u64)
     }
 
     /// Deletes the exclusive queues of a connection that ends.
@@ -500,12 +501,13 @@ impl VirtualHost {
     }
 
     pub(crate) fn delete_everything(&self) {
-        for queue in self.queues() {
-            self.remove_queue(&queue, false, false).ok();
-        }
-        *self.topology.write() = Topology::default();
-        self.watched.lock().clear();
+        // Taken out under one lock, so that no declaration comes in between.
+        let topology = std::mem::take(&mut *self.topology.write());
         self.changed();
+        self.watched.lock().clear();
+        for queue in topology.queues.values() {
+            queue.delete(false, false).ok();
+        }
     }
 
     /// All queues, by name.
@@ -588,7 +590,9 @@ impl VirtualHost {
                 topology.sources.remove(&binding.destination);
             }
         }
-        topology.auto_delete(&binding.source);
+        if topology.goes_by_itself(&binding.source) {
+            topology.remove_exchange(&binding.source);
+        }
         drop(topology);
         self.changed();
         Ok(())
@@ -714,35 +718,48 @@ impl VirtualHost {
     pub fn sweep(&self, now: u64) {
         let watched: Vec<Arc<Queue>> = {
             let mut watched = self.watched.lock();
-            watched.retain(|queue| Arc::strong_count(queue) > 1);
+            watched.retain(|queue| !queue.is_deleted());
             watched.clone()
         };
         for queue in watched {
             let mut effects = Effects::default();
-            queue.sweep(now, &mut effects);
+            while !queue.sweep(now, &mut effects) {
+                self.carry_out(&queue, &mut effects, now);
+            }
+            self.carry_out(&queue, &mut effects, now);
             if queue.is_abandoned(now) {
                 self.remove_queue(&queue, true, false).ok();
             }
-            self.carry_out(&queue, &mut effects, now);
         }
     }
 }
 
 impl Topology {
-    /// Removes a binding destination from all sources, and sources that go with their last binding.
+    /// Removes a binding destination from all sources, and sources that go with their last binding, and what
+    /// led to those in turn. A list and not a recursion: chains of exchanges are as long as clients make them.
     fn forget_destination(&mut self, destination: &Destination) {
-        for source in self.sources.remove(destination).into_iter().flatten() {
-            if let Some(exchange) = self.exchanges.get_mut(&source) {
-                exchange.unbind_all(destination);
+        let mut gone = vec![destination.clone()];
+        while let Some(destination) = gone.pop() {
+            for source in self.sources.remove(&destination).into_iter().flatten() {
+                if let Some(exchange) = self.exchanges.get_mut(&source) {
+                    exchange.unbind_all(&destination);
+                }
+                if self.goes_by_itself(&source) {
+                    self.take_exchange(&source);
+                    gone.push(Destination::Exchange(source));
+                }
             }
-            self.auto_delete(&source);
         }
     }
 
     fn remove_exchange(&mut self, name: &ExchangeName) {
-        let Some(exchange) = self.exchanges.remove(name) else {
-            return;
-        };
+        self.take_exchange(name);
+        self.forget_destination(&Destination::Exchange(name.clone()));
+    }
+
+    /// Removes an exchange and its bindings as a source.
+    fn take_exchange(&mut self, name: &ExchangeName) {
+        let Some(exchange) = self.exchanges.remove(name) else { return };
         for destination in exchange.destinations() {
             if let Some(sources) = self.sources.get_mut(destination) {
                 sources.retain(|source| source != name);
@@ -751,18 +768,12 @@ impl Topology {
                 }
             }
         }
-        self.forget_destination(&Destination::Exchange(name.clone()));
     }
 
     /// An auto-delete exchange goes when its last binding as a source has gone.
-    fn auto_delete(&mut self, name: &ExchangeName) {
-        let goes = self
-            .exchanges
-            .get(name)
-            .is_some_and(|exchange| exchange.spec.auto_delete && !exchange.has_bindings());
-        if goes {
-            self.remove_exchange(name);
-        }
+    fn goes_by_itself(&self, name: &ExchangeName) -> bool {
+        let exchange = self.exchanges.get(name);
+        exchange.is_some_and(|exchange| exchange.spec.auto_delete && !exchange.has_bindings())
     }
 }
 

@@ -31,7 +31,7 @@ fn pip_install(requirements: &str, directory: &Path) -> Result<(), Failure> {
     let mut pip = pip(directory)?;
     pip.args(["install", "--no-deps", "--requirement"]).arg(&file);
     pip.arg("--target").arg(directory.join("site"));
-    finish(&mut pip, "PyPI is needed to install a client library")
+    finish(&mut pip, "PyPI is needed to install a client library").map(drop)
 }
 
 fn sdist(requirement: &str, directory: &Path) -> Result<(), Failure> {
@@ -50,7 +50,7 @@ fn python3(source: &Path, parts: &[&str], directory: &Path) -> Result<(), Failur
     let mut fissix = Command::new(python());
     fissix.env("PYTHONPATH", directory.join("site")).current_dir(source);
     fissix.args(["-m", "fissix", "--write", "--nobackups", "--no-diffs"]).args(parts);
-    finish(&mut fissix, "a Python 2 library could not be translated")
+    finish(&mut fissix, "a Python 2 library could not be translated").map(drop)
 }
 
 /// pip of the interpreter; where Debian's Python has none, the one in the package of pip's wheels.
@@ -142,7 +142,8 @@ impl Lists {
         let sources = directory.join(format!("{release}.list"));
         let line = format!(
             "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-             http://deb.debian.org/debian {release} main\n"
+             {mirror} {release} main\n",
+            mirror = debian_mirror()?
         );
         fs::write(&sources, line).map_err(Failure::io("write", &sources))?;
         Self { state: directory.join("apt-sources"), sources: Some(sources) }.updated()
@@ -181,10 +182,21 @@ fn apt(lists: Option<&Lists>) -> Result<Command, Failure> {
     Ok(apt)
 }
 
+/// The mirror of Debian from which this machine takes its packages.
+fn debian_mirror() -> Result<String, Failure> {
+    let mut apt = apt(None)?;
+    apt.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    let targets = finish(&mut apt, "the address of a Debian mirror is needed")?;
+    let mirror = targets.lines().find(|target| target.trim_end_matches('/').ends_with("/debian"));
+    mirror.map(str::to_owned).ok_or_else(|| {
+        Failure("this machine's apt knows no mirror of Debian, which has the sources".to_owned())
+    })
+}
+
 fn unpack(archive: &Path, directory: &Path) -> Result<(), Failure> {
     let mut tar = Command::new("tar");
     tar.arg("--extract").arg("--file").arg(archive).arg("--directory").arg(directory);
-    finish(&mut tar, "tar unpacks source archives")
+    finish(&mut tar, "tar unpacks source archives").map(drop)
 }
 
 fn make(directory: &Path) -> Result<PathBuf, Failure> {
@@ -199,20 +211,20 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(paths)
 }
 
-/// Runs a command to its end; on failure says why it was run and what it printed.
-fn finish(command: &mut Command, why: &str) -> Result<(), Failure> {
+/// Runs a command to its end and returns what it printed; on failure says why it was run, too.
+fn finish(command: &mut Command, why: &str) -> Result<String, Failure> {
     let named = format!("{command:?}");
     let output = command
         .stdin(Stdio::null())
         .output()
         .map_err(|error| Failure(format!("{why}, but {named} does not run: {error}")))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
-        return Ok(());
+        return Ok(printed);
     }
     Err(Failure(format!(
-        "{why}, but {named} ended with {}:\n{}{}",
+        "{why}, but {named} ended with {}:\n{printed}{}",
         output.status,
-        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     )))
 }

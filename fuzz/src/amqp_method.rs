@@ -43,7 +43,7 @@ pub fn run(octets: &[u8]) {
     assert!(decoded.is_ok(), "{class:?}");
     if version == Version::V0_9_1 {
         let theirs = parse_class(payload).map(|(_, class)| class);
-        assert_eq!(theirs.ok().as_ref(), Some(&class));
+        assert!(theirs.is_ok_and(|theirs| same(&theirs, &class)), "{class:?}");
     }
     check_written_again(&class, version);
 }
@@ -52,7 +52,7 @@ pub fn run(octets: &[u8]) {
 fn agree(found: &Method<'_>, payload: &[u8], version: Version) -> bool {
     let thorough = control::decode(payload, version);
     match (found, thorough) {
-        (Method::Control(class), Ok(thorough)) => **class == thorough,
+        (Method::Control(class), Ok(thorough)) => same(class, &thorough),
         (Method::Publish(hot), Ok(AMQPClass::Basic(AMQPMethod::Publish(thorough)))) => {
             hot.exchange == thorough.exchange.as_str().as_bytes()
                 && hot.routing_key == thorough.routing_key.as_str().as_bytes()
@@ -73,6 +73,11 @@ fn agree(found: &Method<'_>, payload: &[u8], version: Version) -> bool {
         }
         _ => false,
     }
+}
+
+/// Equal, or equal in text: an argument may hold a NaN, which equals nothing.
+fn same(one: &AMQPClass, other: &AMQPClass) -> bool {
+    one == other || format!("{one:?}") == format!("{other:?}")
 }
 
 /// What is read beside the decoded method, on any octets.
@@ -105,7 +110,8 @@ fn check_written_again(class: &AMQPClass, version: Version) {
             assert_eq!(written[0], 0xAA, "a frame is appended");
             let cut = frame::parse(&written[1..], 0);
             let payload = cut.expect("a frame").expect("a whole frame").payload;
-            assert_eq!(control::decode(payload, version).as_ref(), Ok(class));
+            let again = control::decode(payload, version).expect("written by us");
+            assert!(same(&again, class), "{class:?} became {again:?}");
             assert_eq!(MethodId::of_payload(payload), Some(method::id_of(class, version)));
         }
         Err(_) => assert_eq!(written, [0xAA], "a refusal leaves nothing behind"),

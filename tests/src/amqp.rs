@@ -147,7 +147,14 @@ impl Peer {
         let class = method.into_class();
         self.raw.transcript.sent(format_args!("{channel}: {class:?}"));
         let octets = self.encoded(channel, &class);
-        self.raw.send(&octets).await;
+        self.send_noted(&octets).await;
+    }
+
+    /// Sends octets of which the transcript knows already what they mean.
+    async fn send_noted(&mut self, octets: &[u8]) {
+        if let Err(error) = self.raw.try_send(octets).await {
+            self.fail(&format!("cannot send: {error}"));
+        }
     }
 
     /// Sends a method and expects its answer.
@@ -184,8 +191,9 @@ impl Peer {
         properties: &Properties<'_>,
         body: &[u8],
     ) {
+        self.raw.transcript.sent(format_args!("{channel}: {method:?} {}", shown(body)));
         let octets = self.encoded_publish(channel, method, properties, body);
-        self.raw.send(&octets).await;
+        self.send_noted(&octets).await;
     }
 
     /// Publishes without properties.
@@ -418,6 +426,7 @@ impl Peer {
         let close_ok = self.encoded(0, &connection::CloseOk {}.into_class());
         // The broker does not wait for an answer where frames can no longer be told apart.
         self.raw.try_send(&close_ok).await.ok();
+        self.raw.finish_sending().await;
         self.expect_end().await;
     }
 

@@ -6,6 +6,8 @@
 mod amqp {
     mod channel;
     mod connection;
+    mod exchange;
     mod frames;
     mod heartbeats;
+    mod queue;
 }

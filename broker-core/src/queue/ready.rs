@@ -78,13 +78,14 @@ impl Ready {
         Some(entry)
     }
 
-    /// How many messages from the front have at most `bytes` octets of bodies together: one at least, `max` at most.
-    pub(super) fn count_within(&self, max: usize, bytes: usize) -> usize {
+    /// How many messages from the front, none of them expired, have at most `bytes` octets of bodies together: one
+    /// at least, `max` at most.
+    pub(super) fn count_within(&self, max: usize, bytes: usize, now: u64) -> usize {
         let mut left = bytes;
         let lines = self.levels.iter().rev().flatten().take(max);
         let fitting = lines.take_while(|entry| {
             let len = entry.message.body_len();
-            let fits = len <= left;
+            let fits = len <= left && entry.expires_at > now;
             left = left.saturating_sub(len);
             fits
         });

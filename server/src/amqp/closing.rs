@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::channel::Channel;
 use super::error::Exception;
-use super::session::{Phase, Session};
+use super::session::{Phase, SILENCE, Session};
 
 /// How long a peer may take to answer `connection.close`, when its heartbeat does not say less.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,6 +17,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 impl Session {
     pub(super) fn on_connection_method(&mut self, frame: &Frame<'_>) -> Result<(), Exception> {
         use connection::AMQPMethod as OfConnection;
+        if frame.channel != ChannelId::CONNECTION {
+            // Channels come after `open` and end with `close`.
+            if self.phase != Phase::Closing {
+                self.fall_silent("a method on a channel before connection.open");
+            }
+            return Ok(());
+        }
         if self.phase == Phase::Closing {
             match control::decode(frame.payload, self.version) {
                 Ok(AMQPClass::Connection(OfConnection::CloseOk(_))) => {
@@ -75,8 +82,11 @@ impl Session {
             ..Exception::new(error.code(), error.detail(), MethodId::NONE)
         };
         self.close_connection(&exception);
-        // Where the next frame would begin nobody knows: the answer is not waited for.
-        self.set_phase(Phase::Finished);
+        // Where the next frame would begin nobody knows: what comes is not looked at. It is read all the
+        // same, because closing a socket with unread octets resets the connection, and the reset can
+        // overtake what we have said.
+        self.set_phase(Phase::Silent);
+        self.phase_ends = Some(Instant::now() + SILENCE);
     }
 
     pub(super) fn on_exception(&mut self, id: ChannelId, exception: &Exception) {

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use crate::node::{Identity, Node};
 
 /// Keys that a channel remembers; when it has met more, it begins anew.
-const ROUTES_MAX: usize = 4096;
+const ROUTES_MAX: usize = 1024;
 
 /// The queues behind an exchange and a key.
 #[derive(Debug)]

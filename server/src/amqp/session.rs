@@ -39,7 +39,7 @@ use crate::outbox::{Command, Outlet, Writing};
 const HANDSHAKE_FRAME_MAX: u32 = 8192;
 
 /// How long a peer that broke the handshake is kept waiting, so that guessing is slow.
-const SILENCE: Duration = Duration::from_secs(3);
+pub(super) const SILENCE: Duration = Duration::from_secs(3);
 
 /// Where a connection stands (AMQP 0-9-1 §2.2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(super) enum Phase {
     Running,
     /// We sent `close` and wait for `close-ok`.
     Closing,
-    /// The peer broke the handshake: nothing is said or heard until the deadline.
+    /// The peer broke the handshake or the framing: nothing is said or heard until the deadline.
     Silent,
     /// All is said: the socket closes when all is written.
     Finished,

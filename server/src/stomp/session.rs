@@ -558,3 +558,6 @@ impl crate::driver::Session for Session {
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! A session without a socket, over a log that is as slow as the test says.
+
+use super::*;
+use crate::counters::Counters;
+use crate::driver::Session as _;
+use crate::settings::Settings;
+use broker_core::Broker;
+use broker_core::log::{DurableWatcher, Log, Record};
+
+/// A log whose mark moves when it is told.
+#[derive(Debug, Default)]
+struct SlowLog {
+    end: AtomicU64,
+    mark: AtomicU64,
+}
+
+impl SlowLog {
+    /// Everything that was appended becomes durable.
+    fn catch_up(&self) {
+        self.mark.store(self.end.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+}
+
+impl Log for SlowLog {
+    fn append(&self, records: &mut dyn Iterator<Item = Record<'_>>) -> LogPosition {
+        let count = records.count() as u64;
+        LogPosition(self.end.fetch_add(count, Ordering::SeqCst) + count)
+    }
+
+    fn durable_up_to(&self) -> LogPosition {
+        LogPosition(self.mark.load(Ordering::SeqCst))
+    }
+
+    fn watch(&self, _: Arc<dyn DurableWatcher>) {}
+}
+
+/// A session that has logged in, and its log.
+async fn logged_in() -> (Session, Arc<SlowLog>) {
+    let log = Arc::new(SlowLog::default());
+    let mut node = Node::new(Settings::default(), Counters::new(&metrics::NoopRecorder));
+    node.broker = Broker::new(Arc::clone(&log) as Arc<_>, Vec::new());
+    node.broker.bootstrap("/", "guest", b"guest").unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut session = Session::new(Arc::new(node), address, address, false);
+    session.feed(b"CONNECT\naccept-version:1.2\n\n\0");
+    std::future::poll_fn(|cx| session.poll_background(cx)).await;
+    assert!(written(&mut session).await.starts_with("CONNECTED\n"));
+    (session, log)
+}
+
+/// What the session has written since the last call.
+async fn written(session: &mut Session) -> String {
+    let (mut writing, mut octets) = (Writing::default(), Vec::new());
+    session.look();
+    while session.refill(&mut writing) {
+        let write = |cx: &mut Context<'_>| writing.poll_write(&mut octets, cx);
+        std::future::poll_fn(write).await.unwrap();
+    }
+    String::from_utf8(octets).unwrap()
+}
+
+async fn feed(session: &mut Session, frames: &str) -> String {
+    assert_eq!(session.feed(frames.as_bytes()), frames.len());
+    written(session).await
+}
+
+const RECEIPT: &str = "RECEIPT\nreceipt-id:1\n\n\0\n";
+const PERSISTENT: &str = "SEND\ndestination:/queue/q\npersistent:true\nreceipt:1\n\nx\0";
+
+#[tokio::test]
+async fn the_receipt_of_a_persistent_message_waits_for_the_log() {
+    let (mut session, log) = logged_in().await;
+    assert_eq!(feed(&mut session, PERSISTENT).await, "");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT);
+}
+
+#[tokio::test]
+async fn the_receipt_of_a_transient_message_waits_for_nothing() {
+    let (mut session, _) = logged_in().await;
+    let transient = PERSISTENT.replace("persistent:true\n", "");
+    assert_eq!(feed(&mut session, &transient).await, RECEIPT);
+}
+
+#[tokio::test]
+async fn the_receipts_of_a_transaction_wait_for_all_of_it() {
+    let (mut session, log) = logged_in().await;
+    let in_transaction = PERSISTENT.replace("receipt:1", "receipt:2\ntransaction:t");
+    let frames = format!("BEGIN\ntransaction:t\n\n\0{in_transaction}");
+    assert_eq!(feed(&mut session, &frames).await, "");
+    assert_eq!(feed(&mut session, "COMMIT\ntransaction:t\nreceipt:1\n\n\0").await, "");
+    log.catch_up();
+    let both = format!("{RECEIPT}{}", RECEIPT.replace(":1", ":2"));
+    assert_eq!(written(&mut session).await, both);
+}
+
+#[tokio::test]
+async fn a_farewell_waits_for_what_came_before_it() {
+    let (mut session, log) = logged_in().await;
+    assert_eq!(feed(&mut session, PERSISTENT).await, "");
+    assert_eq!(feed(&mut session, "DISCONNECT\nreceipt:2\n\n\0").await, "");
+    assert_eq!(session.want(), Want::Read, "the end of the connection has to be noticed");
+    // Whatever comes now is nobody's.
+    assert_eq!(feed(&mut session, "SEND\n\n\0").await, "");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, format!("{RECEIPT}{}", RECEIPT.replace(":1", ":2")));
+    assert_eq!(session.want(), Want::Finish);
+}
+
+#[tokio::test]
+async fn a_client_with_too_many_receipts_outstanding_is_not_read_from() {
+    let (mut session, log) = logged_in().await;
+    for _ in 0..65_536 / 512 {
+        assert_eq!(session.want(), Want::Read);
+        assert_eq!(feed(&mut session, &PERSISTENT.repeat(512)).await, "");
+    }
+    assert_eq!(session.want(), Want::Pause);
+    log.catch_up();
+    written(&mut session).await;
+    assert_eq!(session.want(), Want::Read);
+}
