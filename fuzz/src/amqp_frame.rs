@@ -103,6 +103,6 @@ fn check_incomplete(left: &[u8], frame_max: u32) {
     if let Some(size) = left.get(3..FRAME_HEADER_LEN) {
         let size = size.iter().fold(0, |size, octet| size << 8 | u64::from(*octet));
         assert!(frame_max == 0 || size <= u64::from(frame_max));
-        assert!(left.len() as u64 <= size + u64::from(FRAME_OVERHEAD) - 1);
+        assert!((left.len() as u64) < size + u64::from(FRAME_OVERHEAD));
     }
 }

@@ -111,7 +111,7 @@ fn feed(limits: Limits, version: Version, pieces: &[&[u8]]) -> Outcome {
                 }
                 Err(error) => {
                     let again = decoder.decode(&buffer[done..], &mut scratch);
-                    assert_eq!(again.err(), Some(error.clone()), "an error stays");
+                    assert_eq!(again.err(), Some(error), "an error stays");
                     outcome.error = Some(error);
                     return outcome;
                 }

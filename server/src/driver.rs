@@ -81,7 +81,7 @@ pub(crate) trait Session {
 }
 
 /// Runs a session over a stream until either ends.
-pub(crate) struct Driver<S, T> {
+pub(crate) struct Driver<S: Session, T> {
     session: S,
     stream: T,
     /// Octets that were read and are not yet a whole frame.
@@ -90,6 +90,8 @@ pub(crate) struct Driver<S, T> {
     sleep: Option<Pin<Box<Sleep>>>,
     /// When the last octets have to be out.
     farewell: Option<Instant>,
+    /// The session has been told that it is over.
+    closed: bool,
 }
 
 /// What became of writing.
@@ -109,18 +111,45 @@ enum Read {
 impl<S: Session + Unpin, T: AsyncRead + AsyncWrite + Unpin> Driver<S, T> {
     pub(crate) fn new(session: S, stream: T) -> Self {
         let carry = BytesMut::new();
-        Self { session, stream, carry, writing: Writing::default(), sleep: None, farewell: None }
+        Self { session, stream, carry, writing: Writing::default(), sleep: None, farewell: None, closed: false }
     }
 
     /// Runs to the end of the connection.
     pub(crate) async fn run(mut self) {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
-        self.session.on_closed(ended.as_ref().err());
+        self.close(ended.as_ref().err());
         if ended.is_ok() {
             // Best effort: the peer may be gone already.
-            let shutdown = tokio::io::AsyncWriteExt::shutdown(&mut self.stream);
-            tokio::time::timeout(FAREWELL, shutdown).await.ok();
+            tokio::time::timeout(FAREWELL, self.part()).await.ok();
         }
+    }
+
+    fn close(&mut self, error: Option<&std::io::Error>) {
+        self.closed = true;
+        self.session.on_closed(error);
+    }
+
+    /// Ends our half and drops what still comes: a socket that is closed with unread octets takes the last ones
+    /// that were written back.
+    async fn part(&mut self) {
+        if tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await.is_err() {
+            return;
+        }
+        std::future::poll_fn(|cx| {
+            READ_BUFFER.with_borrow_mut(|buffer| {
+                for _ in 0..TURNS_MAX {
+                    let mut read = ReadBuf::new(buffer);
+                    match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+                        Poll::Ready(_) => return Poll::Ready(()),
+                    }
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+        })
+        .await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -176,7 +205,8 @@ impl<S: Session + Unpin, T: AsyncRead + AsyncWrite + Unpin> Driver<S, T> {
     /// Writes what there is to write.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> std::io::Result<Flushed> {
         let mut wrote = false;
-        while self.session.refill(&mut self.writing) {
+        // Once a turn, however much comes in the meantime: what the peer has to say has its turn too.
+        if self.session.refill(&mut self.writing) {
             match self.writing.poll_write(&mut self.stream, cx) {
                 Poll::Ready(Ok(count)) => {
                     wrote = true;
@@ -248,6 +278,15 @@ impl<S: Session + Unpin, T: AsyncRead + AsyncWrite + Unpin> Driver<S, T> {
         self.carry.advance(taken);
         if self.carry.is_empty() {
             self.carry = BytesMut::new();
+        }
+    }
+}
+
+/// A session that panicked, or whose task is dropped, must not stay in its queues.
+impl<S: Session, T> Drop for Driver<S, T> {
+    fn drop(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.session.on_closed(None);
         }
     }
 }

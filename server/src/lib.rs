@@ -96,6 +96,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (recorder, rendered) = metrics::recorder();
     let node = Arc::new(Node::new(settings, Counters::new(&recorder)));
     bootstrap(&node)?;
+    node.broker.log.watch(Arc::clone(&node) as Arc<_>);
     let (shutdown, stopping) = channel::channel(false);
     let mut tasks = JoinSet::new();
     let mut addresses = BoundAddresses::default();

@@ -206,7 +206,8 @@ async fn accept_tls(
         let mut first = [0; 16];
         let count = stream.peek(&mut first).await?;
         let opening = Opening::of(first.get(..count).unwrap_or_default());
-        if count > 0 && opening != Opening::Tls {
+        // The first octet of a handshake record; the others may come later.
+        if count > 0 && first.first() != Some(&0x16) && opening != Opening::Tls {
             let text = format!("the client sent {opening} to a port that speaks TLS");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }

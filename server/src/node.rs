@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use broker_core::Broker;
 use broker_core::consumer::ConnectionId;
-use broker_core::log::MemoryLog;
+use broker_core::log::{DurableWatcher, MemoryLog};
 use broker_core::name::{UserName, VhostName};
 use hashbrown::HashMap;
 use metrics::Counter;
@@ -289,6 +289,15 @@ impl Node {
             logins: Logins::new(),
             name: format!("warren@{}", host_name()),
             settings,
+        }
+    }
+}
+
+/// Confirms wait for the log: connections look again when it has moved.
+impl DurableWatcher for Node {
+    fn durable_moved(&self) {
+        for connection in self.connections.all() {
+            connection.wake();
         }
     }
 }

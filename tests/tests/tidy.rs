@@ -296,7 +296,7 @@ fn leads_somewhere(page: &str, link: &str) -> bool {
         return true;
     }
     let (path, heading) = link.split_once('#').unwrap_or((link, ""));
-    let directory = Path::new(page).parent().unwrap_or(Path::new(""));
+    let directory = Path::new(page).parent().unwrap_or_else(|| Path::new(""));
     let target = match path {
         "" => root().join(page),
         path => root().join(directory).join(path),
@@ -373,8 +373,9 @@ fn package(line: &str) -> Option<Package> {
 }
 
 fn texts<'t>(table: &'t toml::Table, part: &str, key: &str) -> BTreeSet<&'t str> {
-    let list = table[part][key].as_array().into_iter().flatten();
-    list.filter_map(|entry| entry.as_str().or_else(|| entry["crate"].as_str())).collect()
+    let list = table.get(part).and_then(|part| part.get(key)?.as_array());
+    let name = |entry: &'t toml::Value| entry.as_str().or_else(|| entry.get("crate")?.as_str());
+    list.into_iter().flatten().filter_map(name).collect()
 }
 
 #[test]
@@ -503,8 +504,8 @@ impl Licence {
         join: fn(Vec<Self>) -> Self,
     ) -> Option<Self> {
         let mut operands = vec![operand(left)?];
-        while left.first() == Some(&operator) {
-            *left = &left[1..];
+        while let Some((_, rest)) = left.split_first().filter(|(first, _)| **first == operator) {
+            *left = rest;
             operands.push(operand(left)?);
         }
         match operands.len() {

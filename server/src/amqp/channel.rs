@@ -190,11 +190,21 @@ impl Session {
 
     /// Frees what a channel holds in queues: its consumers first, then what it has not acknowledged.
     pub(super) fn release_channel(&mut self, id: ChannelId) {
+        self.release_consumers(id);
+        self.release_deliveries(id);
+    }
+
+    /// Takes all consumers of a channel out of their queues.
+    pub(super) fn release_consumers(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.get_mut(&id.0) else { return };
         let slots: Vec<u32> = channel.consumers.drain().map(|(_, slot)| slot).collect();
         for slot in slots {
             self.cancel_consumer(id, slot);
         }
+    }
+
+    /// Gives back what a channel without consumers has not acknowledged, and forgets it.
+    pub(super) fn release_deliveries(&mut self, id: ChannelId) {
         self.abandon_transaction(id);
         self.requeue_all(id);
         self.outlet.lock().deliveries.forget_channel(id.0);

@@ -138,11 +138,14 @@ impl Session {
     /// Frees everything that the connection holds in the broker. May be called twice.
     pub(super) fn release(&mut self) {
         let mut open: Vec<u16> = self.channels.keys().copied().collect();
+        open.retain(|number| self.channels.get(number).is_some_and(|channel| !channel.closing));
         open.sort_unstable();
-        for number in open {
-            if self.channels.get(&number).is_some_and(|channel| !channel.closing) {
-                self.release_channel(ChannelId(number));
-            }
+        // All consumers first: what one channel gives back must not go to another one of the same connection.
+        for &number in &open {
+            self.release_consumers(ChannelId(number));
+        }
+        for &number in &open {
+            self.release_deliveries(ChannelId(number));
         }
         self.channels.clear();
         if let Some(vhost) = &self.vhost {

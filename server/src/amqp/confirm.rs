@@ -34,12 +34,12 @@ impl Confirms {
         self.last - self.answered
     }
 
-    /// Everything published so far is durable when the log has passed `position`.
-    pub(super) fn published(&mut self, position: LogPosition) {
+    /// Everything up to `number` is durable when the log has passed `position`.
+    pub(super) fn published(&mut self, number: u64, position: LogPosition) {
         match self.waiting.back_mut() {
             // A later message cannot be confirmed before an earlier one: numbers are answered in order.
-            Some(back) if back.0 >= position => back.1 = self.last,
-            _ => self.waiting.push_back((position, self.last)),
+            Some(back) if back.0 >= position => back.1 = number,
+            _ => self.waiting.push_back((position, number)),
         }
     }
 
@@ -120,10 +120,10 @@ mod tests {
     fn nothing_is_confirmed_before_the_mark_has_passed_it() {
         let mut confirms = Confirms::default();
         confirms.number();
-        confirms.published(LogPosition(10));
+        confirms.published(1, LogPosition(10));
         confirms.number();
         confirms.number();
-        confirms.published(LogPosition(20));
+        confirms.published(3, LogPosition(20));
         assert_eq!(answers(&mut confirms, 9), (0, vec![]));
         assert_eq!(answers(&mut confirms, 10), (1, acks(&[(1, false, true)])));
         assert_eq!(answers(&mut confirms, 30), (2, acks(&[(3, true, true)])));
@@ -134,9 +134,9 @@ mod tests {
     fn a_transient_publish_waits_for_the_persistent_one_before_it() {
         let mut confirms = Confirms::default();
         confirms.number();
-        confirms.published(LogPosition(10));
+        confirms.published(1, LogPosition(10));
         confirms.number();
-        confirms.published(LogPosition(0));
+        confirms.published(2, LogPosition(0));
         assert_eq!(answers(&mut confirms, 9), (0, vec![]));
         assert_eq!(answers(&mut confirms, 10), (2, acks(&[(2, true, true)])));
     }
@@ -149,7 +149,7 @@ mod tests {
         }
         confirms.refuse(3);
         confirms.refuse(4);
-        confirms.published(LogPosition(0));
+        confirms.published(6, LogPosition(0));
         let expected =
             [(2, true, true), (3, false, false), (4, false, false), (6, true, true)];
         assert_eq!(answers(&mut confirms, 0), (4, acks(&expected)));

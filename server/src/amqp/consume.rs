@@ -334,6 +334,17 @@ impl Session {
             let text = format!("reached maximum ({max}) of consumers per channel");
             return Err(Exception::new(ReplyCode::NOT_ALLOWED, text, CONSUME));
         }
+        // Before anything is declared for the consumer.
+        let shown = name.clone().or_else(|| QueueName::new(REPLY_TO).ok());
+        let shown = shown.ok_or_else(|| Exception::unimplemented(CONSUME))?;
+        let priority = consumer_priority(&arguments).map_err(|error| {
+            refused(Refusal::InvalidArgument {
+                key: error.key.to_string(),
+                resource: Resource::Queue(shown.clone()),
+                vhost: vhost.name.clone(),
+                reason: error.reason,
+            })
+        })?;
         let now = self.node.clock.now();
         let queue = match name {
             Some(name) => {
@@ -367,14 +378,6 @@ impl Session {
                 queue
             }
         };
-        let priority = consumer_priority(&arguments).map_err(|error| {
-            refused(Refusal::InvalidArgument {
-                key: error.key.to_string(),
-                resource: Resource::Queue(queue.spec.name.clone()),
-                vhost: vhost.name.clone(),
-                reason: error.reason,
-            })
-        })?;
         let slot = self.outlet.lock().deliveries.add_consumer(NewConsumer {
             channel: id.0,
             tag: Arc::clone(&tag),
@@ -441,17 +444,19 @@ impl Session {
 
     /// Takes a consumer out of its queue.
     pub(super) fn cancel_consumer(&mut self, id: ChannelId, slot: u32) {
-        let removed = self.outlet.lock().deliveries.remove_consumer(slot);
-        let Some((queue, consumer)) = removed else { return };
+        let found = self.outlet.lock().deliveries.subscribed(slot);
+        let Some((queue, consumer)) = found else { return };
+        let now = self.node.clock.now();
+        // The queue first: as long as it knows the consumer, it may deliver to it.
+        if let Some(consumer) = consumer {
+            queue.cancel(consumer, now, &mut self.effects);
+        }
+        self.outlet.lock().deliveries.remove_consumer(slot);
+        self.carry_out(&queue, now);
         if let Some(channel) = self.channels.get_mut(&id.0)
             && channel.reply_queue.as_ref() == Some(&queue.spec.name)
         {
             channel.reply_queue = None;
-        }
-        let now = self.node.clock.now();
-        if let Some(consumer) = consumer {
-            queue.cancel(consumer, now, &mut self.effects);
-            self.carry_out(&queue, now);
         }
     }
 

@@ -163,19 +163,22 @@ impl Deliveries {
         }
     }
 
+    /// The queue of a consumer and its number there.
+    pub(super) fn subscribed(&self, slot: u32) -> Option<(Arc<Queue>, Option<ConsumerId>)> {
+        self.consumers.get(&slot).map(|consumer| (Arc::clone(&consumer.queue), consumer.id))
+    }
+
     /// Takes a consumer out of service; what it has not acknowledged stays.
-    pub(super) fn remove_consumer(&mut self, slot: u32) -> Option<(Arc<Queue>, Option<ConsumerId>)> {
-        let consumer = self.consumers.get_mut(&slot)?;
+    pub(super) fn remove_consumer(&mut self, slot: u32) {
+        let Some(consumer) = self.consumers.get_mut(&slot) else { return };
         if let Some(channel) = self.channels.get_mut(&consumer.channel) {
             channel.slots.retain(|there| *there != slot);
         }
-        let gone = (Arc::clone(&consumer.queue), consumer.id);
         if consumer.outstanding == 0 {
             self.consumers.remove(&slot);
         } else {
             consumer.kind = Kind::Gone;
         }
-        Some(gone)
     }
 
     pub(super) fn consumer(&self, slot: u32) -> Option<&Consumer> {

@@ -48,11 +48,17 @@ impl Session {
         let mut run = Run::default();
         let mut settling = Settling::default();
         let mut at = 0;
+        self.answered = false;
         loop {
             match self.phase {
                 Phase::Authenticating | Phase::Header => break,
                 Phase::Silent | Phase::Finished | Phase::Aborted => return input.len(),
                 _ => {}
+            }
+            if self.answered && !self.has_room() {
+                // Requests that are answered at length (basic.get) must not pile up their answers.
+                self.stalled = true;
+                break;
             }
             let rest = input.get(at..).unwrap_or_default();
             let frame = match frame::parse(rest, self.frame_max) {
@@ -131,6 +137,10 @@ impl Session {
             Method::Publish(publish) => {
                 if !settling.is_empty() {
                     self.flush_settling_first(settling)?;
+                    if self.channels.get(&frame.channel.0).is_none_or(|channel| channel.closing) {
+                        // A settlement has just closed the channel: its contents are dropped.
+                        return took;
+                    }
                 }
                 self.on_publish(frame, &publish, input, at, run)
             }
@@ -143,6 +153,7 @@ impl Session {
                     // A settlement that was flushed just now has closed the channel.
                     return took;
                 }
+                self.answered = true;
                 self.on_channel_method(frame.channel, *class, frame.payload)?;
                 took
             }
@@ -228,6 +239,8 @@ impl Session {
         if channel.closing {
             return Ok(());
         }
+        self.note_publish(frame.payload.len());
+        let Some(channel) = self.channels.get_mut(&id.0) else { return Ok(()) };
         let content = if frame.kind == FrameKind::Header {
             let header = ContentHeader::parse(frame.payload).map_err(malformed)?;
             let content = channel.content.header(&header).map_err(malformed)?;

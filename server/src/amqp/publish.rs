@@ -13,6 +13,7 @@ use proto_amqp::properties::{self, Properties};
 use proto_amqp::table::{TableReader, Value, write_table};
 use proto_amqp::{ChannelId, Content, ContentHeader, FrameKind, MethodId, Publish, ReplyCode, basic, frame};
 
+use super::confirm::Confirms;
 use super::deliveries::write_content;
 use super::error::Exception;
 use super::routes::{Asking, Route};
@@ -193,7 +194,7 @@ impl Session {
         mut checked: Checked<'i, '_>,
         run: &mut Run<'i>,
     ) -> Result<(), Exception> {
-        self.note_publish(checked.publication.body_len());
+        self.note_publish(publish_len(&checked.publication));
         let (Some(vhost), Some(identity)) = (&self.vhost, &self.identity) else { return Ok(()) };
         let Some(channel) = self.channels.get_mut(&id.0) else { return Ok(()) };
         let asking = Asking { node: &self.node, vhost, identity };
@@ -244,7 +245,6 @@ impl Session {
             transaction.publish(message, route, publish.mandatory, &channel.facts);
             return Ok(());
         }
-        let number = channel.confirms.as_mut().map(super::confirm::Confirms::number);
         let same_way = run.channel == id.0
             && run.publications.len() < BATCH_MAX
             && run.route.as_ref().is_some_and(|there| Arc::ptr_eq(there, &route));
@@ -252,13 +252,16 @@ impl Session {
             self.flush_publishes(run);
             run.channel = id.0;
         }
+        // Numbered after the flush: what was flushed answers for the numbers before this one only.
+        let confirms = self.channels.get_mut(&id.0).and_then(|channel| channel.confirms.as_mut());
+        let number = confirms.map(Confirms::number);
         if number.is_some() {
             self.batch.confirm(id.0);
         }
         self.batch.received += 1;
         self.batch.sizes.add(checked.publication.body_len() as u64);
         if route.queues.is_empty() {
-            self.unroutable(id, publish.mandatory, &checked.publication, number.is_some());
+            self.unroutable(id, publish.mandatory, &checked.publication, number);
             return Ok(());
         }
         run.route = Some(route);
@@ -273,7 +276,7 @@ impl Session {
         id: ChannelId,
         mandatory: bool,
         publication: &Publication<'_>,
-        confirms: bool,
+        number: Option<u64>,
     ) {
         let counters = self.node.counters.of(Protocol::Amqp);
         if mandatory {
@@ -282,10 +285,11 @@ impl Session {
         } else {
             counters.unroutable_dropped.increment(1);
         }
-        if confirms && let Some(channel) = self.channels.get_mut(&id.0)
+        if let Some(number) = number
+            && let Some(channel) = self.channels.get_mut(&id.0)
             && let Some(confirms) = &mut channel.confirms
         {
-            confirms.published(LogPosition::default());
+            confirms.published(number, LogPosition::default());
         }
     }
 
@@ -316,7 +320,9 @@ impl Session {
                     confirms.refuse(*number);
                 }
             }
-            confirms.published(outcome.position);
+            if let Some(last) = run.numbers.last() {
+                confirms.published(*last, outcome.position);
+            }
         }
         run.publications.clear();
         run.numbers.clear();
@@ -354,6 +360,12 @@ impl Session {
         }
         outcome
     }
+}
+
+/// Octets that a publish brings with it.
+fn publish_len(publication: &Publication<'_>) -> usize {
+    let parts = publication.parts();
+    parts.properties.len() + parts.body.len()
 }
 
 /// What became of a run.

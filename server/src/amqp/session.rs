@@ -108,6 +108,10 @@ pub(crate) struct Session {
     pub(super) paused_until: Option<Instant>,
     /// Channels with publishes that wait for the log.
     pub(super) confirms_waiting: SmallVec<[u16; 4]>,
+    /// Something was answered since the read began.
+    pub(super) answered: bool,
+    /// Input was left because there was no room for its answers.
+    pub(super) stalled: bool,
     /// Commits that wait for the log.
     pub(super) commits_waiting: Vec<(LogPosition, ChannelId)>,
     pub(super) batch: Batch,
@@ -180,6 +184,8 @@ impl Session {
             blocked: None,
             paused_until: None,
             confirms_waiting: SmallVec::new(),
+            answered: false,
+            stalled: false,
             commits_waiting: Vec::new(),
             batch: Batch::default(),
             effects: Effects::default(),
@@ -362,11 +368,9 @@ impl crate::driver::Session for Session {
     }
 
     fn on_closed(&mut self, error: Option<&std::io::Error>) {
-        {
-            let mut state = self.outlet.lock();
-            state.closed = true;
-        }
+        // Out of the queues first: as long as they know its consumers, they may deliver.
         self.release();
+        self.outlet.lock().closed = true;
         self.pending_login = None;
         self.node.connections.remove(self.id);
         self.node.counters.connections_closed.increment(1);
@@ -392,6 +396,10 @@ impl crate::driver::Session for Session {
     }
 
     fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stalled && self.has_room() {
+            self.stalled = false;
+            return Poll::Ready(());
+        }
         let Some(login) = &mut self.login else { return Poll::Pending };
         match std::pin::Pin::new(login).poll(cx) {
             Poll::Pending => Poll::Pending,

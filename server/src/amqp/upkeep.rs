@@ -139,12 +139,16 @@ impl Session {
         self.heartbeats.next_check = Some(now + self.heartbeats.interval);
     }
 
+    /// Whether more answers may be written.
+    pub(super) fn has_room(&self) -> bool {
+        self.outlet.lock().out.len() <= self.node.settings.limits.outbox_high.as_usize()
+    }
+
     /// Whether the connection is not read from at present: then its silence is our doing.
     pub(super) fn is_held(&self) -> bool {
-        let high = self.node.settings.limits.outbox_high.as_usize();
         self.blocked.is_some_and(|octets| octets > BLOCKED_ALLOWANCE)
             || self.paused_until.is_some()
-            || self.outlet.lock().out.len() > high
+            || !self.has_room()
     }
 
     pub(super) fn transactions_full(&self) -> bool {

@@ -118,9 +118,10 @@ async fn declare_ok_counts_ready_messages_and_consumers() {
     let ok = peer.declare(1, "q").await;
     assert_eq!((ok.message_count, ok.consumer_count), (2, 0), "what is unacknowledged is not ready");
     peer.qos(1, 1).await;
-    peer.consume(1, "q", "a").await;
-    peer.consume(1, "q", "b").await;
-    let _ = (peer.expect_delivery(1).await, peer.expect_delivery(1).await);
+    for tag in ["a", "b"] {
+        peer.consume(1, "q", tag).await;
+        peer.expect_delivery(1).await;
+    }
     assert_eq!(peer.counts(1, "q").await, (0, 2));
 }
 
