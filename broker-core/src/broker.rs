@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use crate::access::{PermissionSpec, Registry, UserError};
 use crate::consumer::ConnectionId;
+use crate::dead_letter::DeadLetters;
 use crate::log::Log;
 use crate::name::{UserName, VhostName};
 use crate::vhost::VirtualHost;
@@ -19,6 +20,8 @@ pub struct Broker {
     pub access: Registry,
     /// What makes messages durable.
     pub log: Arc<dyn Log>,
+    /// Messages sent on to dead-letter exchanges.
+    pub dead_letters: Arc<DeadLetters>,
     vhosts: RwLock<HashMap<VhostName, Arc<VirtualHost>>>,
     queue_ids: Arc<AtomicU64>,
     connection_ids: AtomicU64,
@@ -42,6 +45,7 @@ impl Broker {
         Self {
             access: Registry::new(loopback_only_users),
             log,
+            dead_letters: Arc::default(),
             vhosts: RwLock::default(),
             queue_ids: Arc::default(),
             connection_ids: AtomicU64::new(1),
@@ -83,7 +87,12 @@ impl Broker {
             return Err(VhostError::Exists(name).into());
         }
         let log = Arc::clone(&self.log);
-        let vhost = Arc::new(VirtualHost::new(name.clone(), log, Arc::clone(&self.queue_ids)));
+        let vhost = Arc::new(VirtualHost::new(
+            name.clone(),
+            log,
+            Arc::clone(&self.queue_ids),
+            Arc::clone(&self.dead_letters),
+        ));
         vhosts.insert(name, Arc::clone(&vhost));
         Ok(vhost)
     }

@@ -5,12 +5,11 @@
 //! having rejected it in between is dropped there: nobody would ever stop it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto_amqp::properties::{self, Properties};
-use proto_amqp::table::{
-    self, ArrayReader, Limits, TableReader, TableWriter, Value, write_table,
-};
+use proto_amqp::table::{self, ArrayReader, Limits, TableReader, TableWriter, Value, write_table};
 
 use crate::consumer::Entry;
 use crate::message::{Attributes, Message, Publication};
@@ -18,6 +17,34 @@ use crate::name::ExchangeName;
 use crate::queue::arguments::DeadLetterTarget;
 use crate::queue::{DeathReason, Effects, Queue};
 use crate::vhost::VirtualHost;
+
+/// How many messages were sent on to a dead-letter exchange, by reason. Belongs to the broker, so that the
+/// counts outlive queues and virtual hosts.
+#[derive(Debug, Default)]
+pub struct DeadLetters {
+    rejected: AtomicU64,
+    expired: AtomicU64,
+    max_length: AtomicU64,
+    delivery_limit: AtomicU64,
+}
+
+impl DeadLetters {
+    const fn of(&self, reason: DeathReason) -> &AtomicU64 {
+        match reason {
+            DeathReason::Rejected => &self.rejected,
+            DeathReason::Expired => &self.expired,
+            DeathReason::MaxLength => &self.max_length,
+            DeathReason::DeliveryLimit => &self.delivery_limit,
+        }
+    }
+
+    /// Messages that died for this reason.
+    #[must_use]
+    pub fn count(&self, reason: DeathReason) -> u64 {
+        // Relaxed: a statistic.
+        self.of(reason).load(Ordering::Relaxed)
+    }
+}
 
 impl VirtualHost {
     /// Sends messages that died in `queue` to its dead-letter exchange, and what dies of that on in turn.
@@ -33,6 +60,8 @@ impl VirtualHost {
                 continue;
             };
             for (entry, reason) in dead {
+                // Relaxed: a statistic.
+                self.dead_letters.of(reason).fetch_add(1, Ordering::Relaxed);
                 self.move_on(&queue, target, &entry.message, reason, now, &mut work);
             }
         }

@@ -752,9 +752,7 @@ impl Queue {
             return false;
         };
         let state = self.state.lock();
-        !state.deleted
-            && state.consumers.is_empty()
-            && now >= state.used_at.saturating_add(expires)
+        !state.deleted && state.consumers.is_empty() && now >= state.used_at.saturating_add(expires)
     }
 
     /// Somebody declared the queue again: that is a use of it.

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use crate::arguments::{Arguments, Value};
 use crate::consumer::ConnectionId;
+use crate::dead_letter::DeadLetters;
 use crate::error::{Refusal, Resource};
 use crate::exchange::{
     Binding, Destination, Exchange, ExchangeSpec, ExchangeType, HeaderTable, Target,
@@ -78,6 +79,7 @@ pub struct VirtualHost {
     watched: Mutex<Vec<Arc<Queue>>>,
     queues_declared: AtomicU64,
     queues_deleted: AtomicU64,
+    pub(crate) dead_letters: Arc<DeadLetters>,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +93,12 @@ struct Topology {
 }
 
 impl VirtualHost {
-    pub(crate) fn new(name: VhostName, log: Arc<dyn Log>, queue_ids: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(
+        name: VhostName,
+        log: Arc<dyn Log>,
+        queue_ids: Arc<AtomicU64>,
+        dead_letters: Arc<DeadLetters>,
+    ) -> Self {
         let mut topology = Topology::default();
         for (exchange, kind) in PREDECLARED {
             let Ok(exchange) = ExchangeName::new(exchange) else {
@@ -116,6 +123,7 @@ impl VirtualHost {
             watched: Mutex::default(),
             queues_declared: AtomicU64::new(0),
             queues_deleted: AtomicU64::new(0),
+            dead_letters,
         }
     }
 
@@ -504,6 +512,8 @@ impl VirtualHost {
         // Taken out under one lock, so that no declaration comes in between.
         let topology = std::mem::take(&mut *self.topology.write());
         self.changed();
+        // Relaxed: a statistic.
+        self.queues_deleted.fetch_add(topology.queues.len() as u64, Ordering::Relaxed);
         self.watched.lock().clear();
         for queue in topology.queues.values() {
             queue.delete(false, false).ok();

@@ -6,7 +6,7 @@
 
 use bytes::BytesMut;
 use proto_amqp::{
-    CodecError, FRAME_OVERHEAD, Frame, FrameCodec, FrameError, OwnedFrame,
+    CodecError, FRAME_END, FRAME_OVERHEAD, Frame, FrameCodec, FrameError, OwnedFrame,
     frame::{self, FRAME_HEADER_LEN},
 };
 use tokio_util::codec::{Decoder, Encoder};
@@ -57,8 +57,7 @@ fn in_one_piece(stream: &[u8], frame_max: u32) -> (Vec<OwnedFrame>, Option<Frame
                 return (frames, None);
             }
             Err(error) => {
-                // The text goes into a close method: it may not grow with what the peer sent.
-                assert!(error.detail().len() < 256, "{error}");
+                check_error(left, error, frame_max);
                 return (frames, Some(error));
             }
         }
@@ -98,10 +97,29 @@ fn check_frame(input: &[u8], frame: &Frame<'_>, frame_max: u32) {
     }
 }
 
+fn check_error(input: &[u8], error: FrameError, frame_max: u32) {
+    // The text goes into a close method: it may not grow with what the peer sent.
+    assert!(error.detail().len() < 256, "{error}");
+    let size = announced(input).expect("no error before the header is whole");
+    let end = usize::try_from(size).ok().and_then(|size| input.get(FRAME_HEADER_LEN + size));
+    match error {
+        FrameError::TooLarge { .. } => assert!(frame_max != 0 && size > u64::from(frame_max)),
+        FrameError::BadEnd { .. } => assert!(end.is_some_and(|end| *end != FRAME_END)),
+        FrameError::Unknown { .. } | FrameError::WrongChannel { .. } => {
+            assert_eq!(end, Some(&FRAME_END));
+        }
+    }
+}
+
+/// The size in a frame's header.
+fn announced(input: &[u8]) -> Option<u64> {
+    let size = input.get(3..FRAME_HEADER_LEN)?;
+    Some(size.iter().fold(0, |size, octet| size << 8 | u64::from(*octet)))
+}
+
 /// Incomplete is only what a frame-max still permits to be completed.
 fn check_incomplete(left: &[u8], frame_max: u32) {
-    if let Some(size) = left.get(3..FRAME_HEADER_LEN) {
-        let size = size.iter().fold(0, |size, octet| size << 8 | u64::from(*octet));
+    if let Some(size) = announced(left) {
         assert!(frame_max == 0 || size <= u64::from(frame_max));
         assert!((left.len() as u64) < size + u64::from(FRAME_OVERHEAD));
     }

@@ -140,24 +140,13 @@ pub fn decode_hot(payload: &[u8]) -> Result<Option<Hot<'_>>, MethodError> {
     let method = u16::from_be_bytes([m0, m1]);
     let hot = match method {
         PUBLISH => publish(arguments).map(Hot::Publish),
-        ACK => tag_and_bits(arguments).map(|(delivery_tag, bits)| {
-            Hot::Ack(Ack {
-                delivery_tag,
-                multiple: bits & 1 != 0,
-            })
-        }),
+        ACK => tag_and_bits(arguments)
+            .map(|(delivery_tag, bits)| Hot::Ack(Ack { delivery_tag, multiple: bits & 1 != 0 })),
         REJECT => tag_and_bits(arguments).map(|(delivery_tag, bits)| {
-            Hot::Reject(Reject {
-                delivery_tag,
-                requeue: bits & 1 != 0,
-            })
+            Hot::Reject(Reject { delivery_tag, requeue: bits & 1 != 0 })
         }),
         NACK => tag_and_bits(arguments).map(|(delivery_tag, bits)| {
-            Hot::Nack(Nack {
-                delivery_tag,
-                multiple: bits & 1 != 0,
-                requeue: bits & 2 != 0,
-            })
+            Hot::Nack(Nack { delivery_tag, multiple: bits & 1 != 0, requeue: bits & 2 != 0 })
         }),
         _ => return Ok(None),
     };
@@ -167,10 +156,7 @@ pub fn decode_hot(payload: &[u8]) -> Result<Option<Hot<'_>>, MethodError> {
 #[cold]
 fn truncated(method: u16, arguments: &[u8]) -> MethodError {
     MethodError {
-        id: Some(MethodId {
-            class: CLASS_BASIC,
-            method,
-        }),
+        id: Some(MethodId { class: CLASS_BASIC, method }),
         kind: MethodErrorKind::Truncated,
         arguments: Octets::of(arguments),
     }
@@ -184,12 +170,7 @@ fn publish(arguments: &[u8]) -> Option<Publish<'_>> {
     let exchange = reader.shortstr()?;
     let routing_key = reader.shortstr()?;
     let bits = reader.octet()?;
-    Some(Publish {
-        exchange,
-        routing_key,
-        mandatory: bits & 1 != 0,
-        immediate: bits & 2 != 0,
-    })
+    Some(Publish { exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
 }
 
 #[inline]
@@ -252,11 +233,7 @@ pub fn write_deliver(out: &mut Vec<u8>, channel: ChannelId, deliver: &Deliver<'_
     out.extend_from_slice(&method_head(channel, DELIVER, arguments_len));
     out.push(consumer_tag_len);
     out.extend_from_slice(consumer_tag);
-    out.extend_from_slice(&tag_bit_len(
-        deliver.delivery_tag,
-        deliver.redelivered,
-        exchange_len,
-    ));
+    out.extend_from_slice(&tag_bit_len(deliver.delivery_tag, deliver.redelivered, exchange_len));
     out.extend_from_slice(exchange);
     out.push(routing_key_len);
     out.extend_from_slice(routing_key);
@@ -271,11 +248,7 @@ pub fn write_get_ok(out: &mut Vec<u8>, channel: ChannelId, get_ok: &GetOk<'_>) {
     let arguments_len = 8 + 1 + 1 + exchange.len() + 1 + routing_key.len() + 4;
     out.reserve(METHOD_OVERHEAD + arguments_len);
     out.extend_from_slice(&method_head(channel, GET_OK, arguments_len));
-    out.extend_from_slice(&tag_bit_len(
-        get_ok.delivery_tag,
-        get_ok.redelivered,
-        exchange_len,
-    ));
+    out.extend_from_slice(&tag_bit_len(get_ok.delivery_tag, get_ok.redelivered, exchange_len));
     out.extend_from_slice(exchange);
     out.push(routing_key_len);
     out.extend_from_slice(routing_key);
@@ -320,12 +293,7 @@ pub fn write_ack(out: &mut Vec<u8>, channel: ChannelId, delivery_tag: u64, multi
 #[inline]
 pub fn write_nack(out: &mut Vec<u8>, channel: ChannelId, delivery_tag: u64, multiple: bool) {
     const REQUEUE: u8 = 2;
-    out.extend_from_slice(&tag_frame(
-        channel,
-        NACK,
-        delivery_tag,
-        REQUEUE | u8::from(multiple),
-    ));
+    out.extend_from_slice(&tag_frame(channel, NACK, delivery_tag, REQUEUE | u8::from(multiple)));
 }
 
 /// Appends a content header frame. `properties` are flags and list, as on the wire.
@@ -348,11 +316,7 @@ pub fn write_content_header(
     };
     let payload_len = CONTENT_HEADER_FIXED + properties.len();
     out.reserve(FRAME_HEADER_LEN + payload_len + 1);
-    out.extend_from_slice(&frame::header(
-        FrameKind::Header,
-        channel,
-        size(payload_len),
-    ));
+    out.extend_from_slice(&frame::header(FrameKind::Header, channel, size(payload_len)));
     out.extend_from_slice(&CLASS_AND_WEIGHT);
     out.extend_from_slice(&body_size.to_be_bytes());
     out.extend_from_slice(properties);
@@ -420,21 +384,14 @@ const fn chunk_len(frame_max: u32) -> usize {
 /// property lists, by the frame they came in.
 #[inline]
 fn size(payload_len: usize) -> u32 {
-    debug_assert!(
-        u32::try_from(payload_len).is_ok(),
-        "a payload of {payload_len} octets"
-    );
+    debug_assert!(u32::try_from(payload_len).is_ok(), "a payload of {payload_len} octets");
     u32::try_from(payload_len).unwrap_or(u32::MAX)
 }
 
 /// A name and its length octet.
 #[inline]
 fn name(octets: &[u8]) -> (&[u8], u8) {
-    debug_assert!(
-        octets.len() <= SHORTSTR_LEN_MAX,
-        "a name of {} octets",
-        octets.len()
-    );
+    debug_assert!(octets.len() <= SHORTSTR_LEN_MAX, "a name of {} octets", octets.len());
     match u8::try_from(octets.len()) {
         Ok(len) => (octets, len),
         Err(_) => (octets.get(..SHORTSTR_LEN_MAX).unwrap_or_default(), u8::MAX),
@@ -448,9 +405,7 @@ fn method_head(channel: ChannelId, method: u16, arguments_len: usize) -> [u8; 11
         frame::header(FrameKind::Method, channel, size(4 + arguments_len));
     let [class_hi, class_lo] = CLASS_BASIC.to_be_bytes();
     let [method_hi, method_lo] = method.to_be_bytes();
-    [
-        t, c0, c1, s0, s1, s2, s3, class_hi, class_lo, method_hi, method_lo,
-    ]
+    [t, c0, c1, s0, s1, s2, s3, class_hi, class_lo, method_hi, method_lo]
 }
 
 /// A delivery tag, a bit and the length of the name that follows.
@@ -465,9 +420,7 @@ fn tag_bit_len(delivery_tag: u64, bit: bool, len: u8) -> [u8; 10] {
 fn tag_frame(channel: ChannelId, method: u16, delivery_tag: u64, bits: u8) -> [u8; 21] {
     let [a, b, c, d, e, f, g, h, i, j, k] = method_head(channel, method, 9);
     let [t0, t1, t2, t3, t4, t5, t6, t7] = delivery_tag.to_be_bytes();
-    [
-        a, b, c, d, e, f, g, h, i, j, k, t0, t1, t2, t3, t4, t5, t6, t7, bits, FRAME_END,
-    ]
+    [a, b, c, d, e, f, g, h, i, j, k, t0, t1, t2, t3, t4, t5, t6, t7, bits, FRAME_END]
 }
 
 #[cfg(test)]

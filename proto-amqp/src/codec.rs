@@ -34,9 +34,7 @@ pub struct FrameCodec {
 impl Default for FrameCodec {
     /// The limit that holds before tuning, 4096 octets.
     fn default() -> Self {
-        Self {
-            frame_max: FRAME_MIN_SIZE,
-        }
+        Self { frame_max: FRAME_MIN_SIZE }
     }
 }
 
@@ -54,11 +52,7 @@ impl Decoder for FrameCodec {
         let mut payload = input.split_to(wire_len).freeze();
         payload.advance(FRAME_HEADER_LEN);
         payload.truncate(payload_len);
-        Ok(Some(OwnedFrame {
-            kind,
-            channel,
-            payload,
-        }))
+        Ok(Some(OwnedFrame { kind, channel, payload }))
     }
 }
 
@@ -70,10 +64,7 @@ impl Encoder<OwnedFrame> for FrameCodec {
         let size = u32::try_from(len)
             .ok()
             .filter(|size| *size <= frame::payload_len_max(self.frame_max))
-            .ok_or(CodecError::PayloadTooLarge {
-                len,
-                frame_max: self.frame_max,
-            })?;
+            .ok_or(CodecError::PayloadTooLarge { len, frame_max: self.frame_max })?;
         output.reserve(FRAME_HEADER_LEN + len + 1);
         output.extend_from_slice(&frame::header(frame.kind, frame.channel, size));
         output.extend_from_slice(&frame.payload);
@@ -114,10 +105,7 @@ mod tests {
         let written = octets.len();
         assert!(matches!(
             codec.encode(frame(4089), &mut octets),
-            Err(CodecError::PayloadTooLarge {
-                len: 4089,
-                frame_max: 4096
-            })
+            Err(CodecError::PayloadTooLarge { len: 4089, frame_max: 4096 })
         ));
         assert_eq!(octets.len(), written);
     }

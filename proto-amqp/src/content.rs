@@ -54,11 +54,7 @@ impl<'a> ContentHeader<'a> {
         if weight != 0 {
             return Err(ContentError::ExpectedHeader);
         }
-        Ok(Self {
-            class_id,
-            body_size,
-            properties: reader.rest(),
-        })
+        Ok(Self { class_id, body_size, properties: reader.rest() })
     }
 }
 
@@ -76,25 +72,16 @@ impl PublishOwned {
     /// The method, borrowed.
     #[must_use]
     pub fn as_publish(&self) -> Publish<'_> {
-        let (exchange, routing_key) = self
-            .names
-            .split_at_checked(self.exchange_len)
-            .unwrap_or_default();
-        Publish {
-            exchange,
-            routing_key,
-            mandatory: self.mandatory,
-            immediate: self.immediate,
-        }
+        let (exchange, routing_key) =
+            self.names.split_at_checked(self.exchange_len).unwrap_or_default();
+        Publish { exchange, routing_key, mandatory: self.mandatory, immediate: self.immediate }
     }
 }
 
 impl From<&Publish<'_>> for PublishOwned {
     fn from(publish: &Publish<'_>) -> Self {
         Self {
-            names: [publish.exchange, publish.routing_key]
-                .concat()
-                .into_boxed_slice(),
+            names: [publish.exchange, publish.routing_key].concat().into_boxed_slice(),
             exchange_len: publish.exchange.len(),
             mandatory: publish.mandatory,
             immediate: publish.immediate,
@@ -144,9 +131,7 @@ impl ContentAssembler {
     /// As [`ContentAssembler::expect_method`].
     pub fn method(&mut self, publish: &Publish<'_>) -> Result<(), ContentError> {
         self.expect_method()?;
-        *self = Self::ExpectHeader {
-            method: publish.into(),
-        };
+        *self = Self::ExpectHeader { method: publish.into() };
         Ok(())
     }
 
@@ -160,11 +145,7 @@ impl ContentAssembler {
             Self::ExpectHeader { method } => {
                 let properties = header.properties.to_vec();
                 if header.body_size == 0 {
-                    return Ok(Some(Content {
-                        method,
-                        properties,
-                        body: Vec::new(),
-                    }));
+                    return Ok(Some(Content { method, properties, body: Vec::new() }));
                 }
                 *self = Self::ExpectBody {
                     method,
@@ -193,10 +174,7 @@ impl ContentAssembler {
         };
         let received = len_u64(body.len()).saturating_add(len_u64(piece.len()));
         if received > *declared {
-            return Err(ContentError::BodyTooLong {
-                received,
-                declared: *declared,
-            });
+            return Err(ContentError::BodyTooLong { received, declared: *declared });
         }
         grow(body, piece.len(), *declared);
         body.extend_from_slice(piece);
@@ -204,16 +182,9 @@ impl ContentAssembler {
             return Ok(None);
         }
         match std::mem::take(self) {
-            Self::ExpectBody {
-                method,
-                properties,
-                body,
-                ..
-            } => Ok(Some(Content {
-                method,
-                properties,
-                body,
-            })),
+            Self::ExpectBody { method, properties, body, .. } => {
+                Ok(Some(Content { method, properties, body }))
+            }
             Self::Idle | Self::ExpectHeader { .. } => Ok(None),
         }
     }
@@ -285,19 +256,11 @@ mod tests {
     use super::*;
     use crate::{method::MethodId, reply::ReplyCode};
 
-    const PUBLISH: Publish<'static> = Publish {
-        exchange: b"ex",
-        routing_key: b"key",
-        mandatory: true,
-        immediate: false,
-    };
+    const PUBLISH: Publish<'static> =
+        Publish { exchange: b"ex", routing_key: b"key", mandatory: true, immediate: false };
 
     fn header(body_size: u64) -> ContentHeader<'static> {
-        ContentHeader {
-            class_id: 60,
-            body_size,
-            properties: &[0x10, 0, 2],
-        }
+        ContentHeader { class_id: 60, body_size, properties: &[0x10, 0, 2] }
     }
 
     fn expecting_body(declared: u64) -> ContentAssembler {
@@ -320,16 +283,8 @@ mod tests {
         for len in 0..payload.len() {
             let error = ContentHeader::parse(&payload[..len]).unwrap_err();
             assert_eq!(error.code(), ReplyCode::FRAME_ERROR);
-            assert!(
-                error.detail().starts_with("type 2, all octets = <<"),
-                "{}",
-                error.detail()
-            );
-            assert!(
-                error.detail().ends_with(">>: unknown_frame"),
-                "{}",
-                error.detail()
-            );
+            assert!(error.detail().starts_with("type 2, all octets = <<"), "{}", error.detail());
+            assert!(error.detail().ends_with(">>: unknown_frame"), "{}", error.detail());
         }
     }
 
@@ -376,10 +331,7 @@ mod tests {
         assert_eq!(content.body, b"");
         assert!(assembler.is_idle());
         let error = assembler.body(b"").unwrap_err();
-        assert_eq!(
-            error.detail(),
-            "expected method frame, got non method frame instead"
-        );
+        assert_eq!(error.detail(), "expected method frame, got non method frame instead");
         assert_eq!(error.close_id(), MethodId::NONE);
     }
 
@@ -415,18 +367,9 @@ mod tests {
         let mut assembler = expecting_body(3);
         assembler.body(b"ab").unwrap();
         let error = assembler.body(b"cd").unwrap_err();
-        assert_eq!(
-            error,
-            ContentError::BodyTooLong {
-                received: 4,
-                declared: 3
-            }
-        );
+        assert_eq!(error, ContentError::BodyTooLong { received: 4, declared: 3 });
         assert_eq!(error.code(), ReplyCode::FRAME_ERROR);
-        assert_eq!(
-            error.detail(),
-            "content body of 4 octets is longer than the 3 declared"
-        );
+        assert_eq!(error.detail(), "content body of 4 octets is longer than the 3 declared");
         assert_eq!(assembler.received_len(), 2);
     }
 
@@ -434,9 +377,7 @@ mod tests {
     fn a_declared_size_buys_no_memory() {
         let mut assembler = expecting_body(u64::MAX);
         assembler.body(&[0; 100]).unwrap();
-        let ContentAssembler::ExpectBody { body, .. } = &assembler else {
-            panic!()
-        };
+        let ContentAssembler::ExpectBody { body, .. } = &assembler else { panic!() };
         assert!(body.capacity() <= 200, "{}", body.capacity());
     }
 
@@ -448,17 +389,12 @@ mod tests {
             if let Some(content) = assembler.body(&[7; 100]).unwrap() {
                 break content;
             }
-            let ContentAssembler::ExpectBody { body, .. } = &assembler else {
-                panic!()
-            };
+            let ContentAssembler::ExpectBody { body, .. } = &assembler else { panic!() };
             assert!(body.capacity() <= (2 * body.len()).min(100_000));
             capacities.push(body.capacity());
         };
         capacities.dedup();
         assert!(capacities.len() <= 12, "{capacities:?}");
-        assert_eq!(
-            (content.body.len(), content.body.capacity()),
-            (100_000, 100_000)
-        );
+        assert_eq!((content.body.len(), content.body.capacity()), (100_000, 100_000));
     }
 }

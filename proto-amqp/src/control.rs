@@ -88,10 +88,7 @@ pub fn encode(
     version: Version,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    let id = MethodId {
-        class: method.get_amqp_class_id(),
-        method: method.get_amqp_method_id(),
-    };
+    let id = MethodId { class: method.get_amqp_class_id(), method: method.get_amqp_method_id() };
     let wire =
         catalogue::on_the_wire(id, version).ok_or(EncodeError::NotInVersion { id, version })?;
     // Not straight into `out`: the generator takes the buffer by value and loses it on failure.

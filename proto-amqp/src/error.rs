@@ -35,10 +35,7 @@ impl Octets {
         for (kept, octet) in first.iter_mut().zip(octets) {
             *kept = *octet;
         }
-        Self {
-            first,
-            len: octets.len(),
-        }
+        Self { first, len: octets.len() }
     }
 
     /// The octets that were kept.
@@ -58,11 +55,7 @@ impl fmt::Display for Octets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<<")?;
         write_numbers(f, self.shown())?;
-        f.write_str(if self.len > Self::SHOWN_MAX {
-            ",...>>"
-        } else {
-            ">>"
-        })
+        f.write_str(if self.len > Self::SHOWN_MAX { ",...>>" } else { ">>" })
     }
 }
 
@@ -235,11 +228,10 @@ impl MethodError {
     #[must_use]
     pub fn detail(&self) -> String {
         match (self.kind, self.id) {
-            (MethodErrorKind::Truncated, None) => FrameError::Unknown {
-                kind: crate::frame::FRAME_METHOD,
-                payload: self.arguments,
+            (MethodErrorKind::Truncated, None) => {
+                FrameError::Unknown { kind: crate::frame::FRAME_METHOD, payload: self.arguments }
+                    .detail()
             }
-            .detail(),
             (MethodErrorKind::Truncated | MethodErrorKind::BadArguments(_), _) => {
                 format!("cannot decode {}", self.arguments)
             }
@@ -460,10 +452,7 @@ mod tests {
         assert_eq!(Octets::of(&[]).to_string(), "<<>>");
         assert_eq!(Octets::of(&[0, 65, 255]).to_string(), "<<0,65,255>>");
         let sixteen: Vec<u8> = (1..=16).collect();
-        assert_eq!(
-            Octets::of(&sixteen).to_string(),
-            "<<1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16>>"
-        );
+        assert_eq!(Octets::of(&sixteen).to_string(), "<<1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16>>");
         let seventeen: Vec<u8> = (1..=17).collect();
         assert_eq!(
             Octets::of(&seventeen).to_string(),
@@ -473,10 +462,7 @@ mod tests {
 
     #[test]
     fn the_label_says_whether_all_octets_are_shown() {
-        assert_eq!(
-            Octets::of(&[7]).labelled().to_string(),
-            "all octets = <<7>>"
-        );
+        assert_eq!(Octets::of(&[7]).labelled().to_string(), "all octets = <<7>>");
         assert_eq!(
             Octets::of(&[1; 17]).labelled().to_string(),
             "first 16 octets = <<1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1>>"
@@ -485,30 +471,17 @@ mod tests {
 
     #[test]
     fn a_method_error_names_its_method_except_for_malformed_utf8() {
-        let id = MethodId {
-            class: 50,
-            method: 10,
-        };
-        let error = |kind| MethodError {
-            id: Some(id),
-            kind,
-            arguments: Octets::of(&[1, 2]),
-        };
+        let id = MethodId { class: 50, method: 10 };
+        let error = |kind| MethodError { id: Some(id), kind, arguments: Octets::of(&[1, 2]) };
         let truncated = error(MethodErrorKind::Truncated);
         assert_eq!(truncated.close_id(), id);
         assert_eq!(truncated.detail(), "cannot decode <<1,2>>");
-        assert_eq!(
-            truncated.to_string(),
-            "queue.declare: cannot decode <<1,2>>"
-        );
+        assert_eq!(truncated.to_string(), "queue.declare: cannot decode <<1,2>>");
         let utf8 = error(MethodErrorKind::MalformedUtf8);
         assert_eq!(utf8.close_id(), MethodId::NONE);
         assert_eq!(utf8.detail(), "Malformed UTF-8 in shortstr");
         let bad = error(MethodErrorKind::BadArguments("unknown field type"));
-        assert_eq!(
-            bad.to_string(),
-            "queue.declare: cannot decode <<1,2>> (unknown field type)"
-        );
+        assert_eq!(bad.to_string(), "queue.declare: cannot decode <<1,2>> (unknown field type)");
     }
 
     #[test]
@@ -519,9 +492,6 @@ mod tests {
             arguments: Octets::of(&[0, 60]),
         };
         assert_eq!(error.code(), ReplyCode::FRAME_ERROR);
-        assert_eq!(
-            error.detail(),
-            "type 1, all octets = <<0,60>>: unknown_frame"
-        );
+        assert_eq!(error.detail(), "type 1, all octets = <<0,60>>: unknown_frame");
     }
 }

@@ -93,15 +93,10 @@ pub fn parse(input: &[u8], frame_max: u32) -> Result<Option<Frame<'_>>, FrameErr
     };
     let size = u32::from_be_bytes([s0, s1, s2, s3]);
     if size > frame_max && frame_max != 0 {
-        return Err(FrameError::TooLarge {
-            kind,
-            size,
-            frame_max,
-        });
+        return Err(FrameError::TooLarge { kind, size, frame_max });
     }
-    let Some((payload, after)) = usize::try_from(size)
-        .ok()
-        .and_then(|len| rest.split_at_checked(len))
+    let Some((payload, after)) =
+        usize::try_from(size).ok().and_then(|len| rest.split_at_checked(len))
     else {
         return Ok(None);
     };
@@ -132,25 +127,12 @@ pub fn parse(input: &[u8], frame_max: u32) -> Result<Option<Frame<'_>>, FrameErr
 fn refusal(kind: u8, payload: &[u8], end: u8) -> FrameError {
     let shown = Octets::of(payload);
     if end != FRAME_END {
-        return FrameError::BadEnd {
-            kind,
-            payload: shown,
-            end,
-        };
+        return FrameError::BadEnd { kind, payload: shown, end };
     }
     match kind {
-        FRAME_HEADER | FRAME_BODY => FrameError::WrongChannel {
-            kind,
-            payload: shown,
-        },
-        FRAME_HEARTBEAT if payload.is_empty() => FrameError::WrongChannel {
-            kind,
-            payload: shown,
-        },
-        _ => FrameError::Unknown {
-            kind,
-            payload: shown,
-        },
+        FRAME_HEADER | FRAME_BODY => FrameError::WrongChannel { kind, payload: shown },
+        FRAME_HEARTBEAT if payload.is_empty() => FrameError::WrongChannel { kind, payload: shown },
+        _ => FrameError::Unknown { kind, payload: shown },
     }
 }
 
@@ -191,11 +173,7 @@ mod tests {
 
     fn check_refused(input: &[u8], code: ReplyCode, detail: &str) {
         let error = parse(input, 4096).unwrap_err();
-        assert_eq!(
-            (error.code(), error.detail().as_str()),
-            (code, detail),
-            "{input:?}"
-        );
+        assert_eq!((error.code(), error.detail().as_str()), (code, detail), "{input:?}");
     }
 
     #[test]
@@ -222,10 +200,7 @@ mod tests {
     #[test]
     fn the_heartbeat_constant_is_a_heartbeat() {
         assert_eq!(octets(8, 0, b""), HEARTBEAT_FRAME);
-        assert_eq!(
-            parse(&HEARTBEAT_FRAME, 4096).unwrap().unwrap().kind,
-            FrameKind::Heartbeat
-        );
+        assert_eq!(parse(&HEARTBEAT_FRAME, 4096).unwrap().unwrap().kind, FrameKind::Heartbeat);
     }
 
     #[test]
@@ -292,11 +267,7 @@ mod tests {
             ReplyCode::FRAME_ERROR,
             "type 8, all octets = <<1>>: unknown_frame",
         );
-        check_refused(
-            &octets(8, 1, &[]),
-            ReplyCode::UNEXPECTED_FRAME,
-            "type 8, all octets = <<>>",
-        );
+        check_refused(&octets(8, 1, &[]), ReplyCode::UNEXPECTED_FRAME, "type 8, all octets = <<>>");
         check_refused(
             &octets(8, 1, &[1]),
             ReplyCode::FRAME_ERROR,
@@ -311,11 +282,7 @@ mod tests {
             ReplyCode::UNEXPECTED_FRAME,
             "type 2, all octets = <<0,60>>",
         );
-        check_refused(
-            &octets(3, 0, &[]),
-            ReplyCode::UNEXPECTED_FRAME,
-            "type 3, all octets = <<>>",
-        );
+        check_refused(&octets(3, 0, &[]), ReplyCode::UNEXPECTED_FRAME, "type 3, all octets = <<>>");
     }
 
     #[test]

@@ -68,32 +68,14 @@ pub fn parse_protocol_header(input: &[u8]) -> Header {
 /// of place decides.
 fn header(input: &[u8]) -> IResult<&[u8], Header> {
     alt((
-        value(
-            Header::Accepted(Version::V0_9_1),
-            tag(&PROTOCOL_HEADER_0_9_1[..]),
-        ),
-        value(
-            Header::Accepted(Version::V0_9),
-            tag(&b"AMQP\x01\x01\x00\x09"[..]),
-        ),
-        value(
-            Header::Accepted(Version::V0_8),
-            tag(&b"AMQP\x01\x01\x08\x00"[..]),
-        ),
-        value(
-            Header::Accepted(Version::V0_8),
-            tag(&b"AMQP\x01\x01\x09\x01"[..]),
-        ),
+        value(Header::Accepted(Version::V0_9_1), tag(&PROTOCOL_HEADER_0_9_1[..])),
+        value(Header::Accepted(Version::V0_9), tag(&b"AMQP\x01\x01\x00\x09"[..])),
+        value(Header::Accepted(Version::V0_8), tag(&b"AMQP\x01\x01\x08\x00"[..])),
+        value(Header::Accepted(Version::V0_8), tag(&b"AMQP\x01\x01\x09\x01"[..])),
         map(
-            delimited(
-                tag(&b"AMQP"[..]),
-                one_of(&b"\x00\x02\x03"[..]),
-                tag(&b"\x01\x00\x00"[..]),
-            ),
+            delimited(tag(&b"AMQP"[..]), one_of(&b"\x00\x02\x03"[..]), tag(&b"\x01\x00\x00"[..])),
             // The three ids are below 128, where a `char` is its octet.
-            |id| Header::Amqp1_0 {
-                id: u8::try_from(id).unwrap_or_default(),
-            },
+            |id| Header::Amqp1_0 { id: u8::try_from(id).unwrap_or_default() },
         ),
         value(Header::Tls, tag(&b"\x16\x03"[..])),
         value(Header::Http, http_method),
@@ -164,10 +146,7 @@ pub fn amqplain(response: &[u8]) -> Result<Credentials<'_>, SaslError> {
             .and_then(|value| value.as_longstr())
             .ok_or(SaslError::AmqplainField(name))
     };
-    Ok(Credentials {
-        user: field("LOGIN")?,
-        password: field("PASSWORD")?,
-    })
+    Ok(Credentials { user: field("LOGIN")?, password: field("PASSWORD")? })
 }
 
 /// What a client has said that it understands.
@@ -219,10 +198,7 @@ mod tests {
     #[test]
     fn the_rows_of_the_protocol_header_are_told_apart() {
         for (octets, expected) in [
-            (
-                &b"AMQP\x00\x00\x09\x01"[..],
-                Header::Accepted(Version::V0_9_1),
-            ),
+            (&b"AMQP\x00\x00\x09\x01"[..], Header::Accepted(Version::V0_9_1)),
             (b"AMQP\x01\x01\x00\x09", Header::Accepted(Version::V0_9)),
             (b"AMQP\x01\x01\x08\x00", Header::Accepted(Version::V0_8)),
             (b"AMQP\x01\x01\x09\x01", Header::Accepted(Version::V0_8)),
@@ -253,17 +229,9 @@ mod tests {
 
     #[test]
     fn a_header_is_accepted_with_its_eighth_octet_and_what_follows_does_not_matter() {
-        for octets in [
-            b"AMQP\x00\x00\x09\x01",
-            b"AMQP\x01\x01\x09\x01",
-            b"AMQP\x03\x01\x00\x00",
-        ] {
+        for octets in [b"AMQP\x00\x00\x09\x01", b"AMQP\x01\x01\x09\x01", b"AMQP\x03\x01\x00\x00"] {
             for len in 0..octets.len() {
-                assert_eq!(
-                    parse_protocol_header(&octets[..len]),
-                    Header::Incomplete,
-                    "{len}"
-                );
+                assert_eq!(parse_protocol_header(&octets[..len]), Header::Incomplete, "{len}");
             }
             let whole = parse_protocol_header(octets);
             let more = [&octets[..], &[1, 2, 3]].concat();
@@ -292,10 +260,7 @@ mod tests {
     #[test]
     fn a_plain_response_is_nul_user_nul_password() {
         let parsed = plain(b"\0guest\0secret").unwrap();
-        assert_eq!(
-            (parsed.user, parsed.password),
-            (&b"guest"[..], &b"secret"[..])
-        );
+        assert_eq!((parsed.user, parsed.password), (&b"guest"[..], &b"secret"[..]));
         let blank = plain(b"\0\0").unwrap();
         assert_eq!((blank.user, blank.password), (&b""[..], &b""[..]));
         for malformed in [
@@ -329,20 +294,14 @@ mod tests {
             (b"LOGIN", Value::LongString(b"second")),
         ]);
         let parsed = amqplain(&response).unwrap();
-        assert_eq!(
-            (parsed.user, parsed.password),
-            (&b"guest"[..], &b"sec\0ret"[..])
-        );
+        assert_eq!((parsed.user, parsed.password), (&b"guest"[..], &b"sec\0ret"[..]));
     }
 
     #[test]
     fn an_amqplain_response_without_both_long_strings_is_refused() {
         let user = (&b"LOGIN"[..], Value::LongString(b"guest"));
         assert_eq!(amqplain(b""), Err(SaslError::AmqplainField("LOGIN")));
-        assert_eq!(
-            amqplain(&login(&[user])),
-            Err(SaslError::AmqplainField("PASSWORD"))
-        );
+        assert_eq!(amqplain(&login(&[user])), Err(SaslError::AmqplainField("PASSWORD")));
         assert_eq!(
             amqplain(&login(&[user, (b"PASSWORD", Value::ByteArray(b"x"))])),
             Err(SaslError::AmqplainField("PASSWORD"))
@@ -352,38 +311,20 @@ mod tests {
             Err(SaslError::AmqplainField("LOGIN"))
         );
         let with_length = [&[0, 0, 0, 0][..], &login(&[user])].concat();
-        assert!(matches!(
-            amqplain(&with_length),
-            Err(SaslError::Amqplain(_))
-        ));
-        assert_eq!(
-            amqplain(&[5, b'L']),
-            Err(SaslError::Amqplain(TableError::Truncated))
-        );
+        assert!(matches!(amqplain(&with_length), Err(SaslError::Amqplain(_))));
+        assert_eq!(amqplain(&[5, b'L']), Err(SaslError::Amqplain(TableError::Truncated)));
     }
 
     #[test]
     fn credentials_do_not_show_their_password() {
-        let shown = format!(
-            "{:?}",
-            Credentials {
-                user: b"guest",
-                password: b"hunter2"
-            }
-        );
-        assert!(
-            shown.contains("guest") && !shown.contains("hunter2"),
-            "{shown}"
-        );
+        let shown = format!("{:?}", Credentials { user: b"guest", password: b"hunter2" });
+        assert!(shown.contains("guest") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]
     fn a_capability_counts_only_as_the_boolean_true() {
         let mut announced = FieldTable::default();
-        announced.insert(
-            "authentication_failure_close".into(),
-            AMQPValue::Boolean(true),
-        );
+        announced.insert("authentication_failure_close".into(), AMQPValue::Boolean(true));
         announced.insert("connection.blocked".into(), AMQPValue::Boolean(true));
         announced.insert("basic.nack".into(), AMQPValue::Boolean(false));
         announced.insert("consumer_cancel_notify".into(), AMQPValue::LongInt(1));
@@ -402,14 +343,8 @@ mod tests {
     #[test]
     fn without_a_table_of_capabilities_there_are_none() {
         let mut properties = FieldTable::default();
-        assert_eq!(
-            Capabilities::of_client_properties(&properties),
-            Capabilities::default()
-        );
+        assert_eq!(Capabilities::of_client_properties(&properties), Capabilities::default());
         properties.insert("capabilities".into(), AMQPValue::LongString("all".into()));
-        assert_eq!(
-            Capabilities::of_client_properties(&properties),
-            Capabilities::default()
-        );
+        assert_eq!(Capabilities::of_client_properties(&properties), Capabilities::default());
     }
 }

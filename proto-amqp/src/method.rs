@@ -39,24 +39,15 @@ pub struct MethodId {
 
 impl MethodId {
     /// 0, 0: no method, in a close method for an error that no method caused.
-    pub const NONE: Self = Self {
-        class: 0,
-        method: 0,
-    };
+    pub const NONE: Self = Self { class: 0, method: 0 };
     /// `basic.publish`.
-    pub const BASIC_PUBLISH: Self = Self {
-        class: 60,
-        method: 40,
-    };
+    pub const BASIC_PUBLISH: Self = Self { class: 60, method: 40 };
 
     /// The ids at the front of a method frame's payload; `None` when it is shorter than that.
     #[must_use]
     pub fn of_payload(payload: &[u8]) -> Option<Self> {
         let (&[c0, c1, m0, m1], _) = payload.split_first_chunk::<4>()?;
-        Some(Self {
-            class: u16::from_be_bytes([c0, c1]),
-            method: u16::from_be_bytes([m0, m1]),
-        })
+        Some(Self { class: u16::from_be_bytes([c0, c1]), method: u16::from_be_bytes([m0, m1]) })
     }
 
     /// The name, such as `queue.declare`, that 0-9-1 has for these numbers.
@@ -119,10 +110,7 @@ pub fn decode(payload: &[u8], version: Version) -> Result<Method<'_>, MethodErro
 /// For a method that the version does not have, its 0-9-1 numbers.
 #[must_use]
 pub fn id_of(class: &AMQPClass, version: Version) -> MethodId {
-    let id = MethodId {
-        class: class.get_amqp_class_id(),
-        method: class.get_amqp_method_id(),
-    };
+    let id = MethodId { class: class.get_amqp_class_id(), method: class.get_amqp_method_id() };
     catalogue::on_the_wire(id, version).unwrap_or(id)
 }
 

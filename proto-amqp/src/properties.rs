@@ -102,10 +102,7 @@ pub fn summarise(properties: &[u8]) -> Result<Properties<'_>, PropertiesError> {
     match *properties {
         [0, 0] => Ok(Properties::default()),
         [flags_hi, flags_lo, mode] if [flags_hi, flags_lo] == ONLY_DELIVERY_MODE => {
-            Ok(Properties {
-                delivery_mode: Some(mode),
-                ..Properties::default()
-            })
+            Ok(Properties { delivery_mode: Some(mode), ..Properties::default() })
         }
         _ => summarise_list(properties),
     }
@@ -113,9 +110,7 @@ pub fn summarise(properties: &[u8]) -> Result<Properties<'_>, PropertiesError> {
 
 fn summarise_list(octets: &[u8]) -> Result<Properties<'_>, PropertiesError> {
     let mut reader = Reader::new(octets);
-    let flags = reader
-        .short()
-        .ok_or(PropertiesError::Truncated("the flags"))?;
+    let flags = reader.short().ok_or(PropertiesError::Truncated("the flags"))?;
     if flags & CONTINUATION != 0 {
         return Err(PropertiesError::Continuation);
     }
@@ -281,10 +276,7 @@ mod tests {
         let octets = encoded(&ALL);
         for len in 0..octets.len() {
             assert!(
-                matches!(
-                    summarise(&octets[..len]),
-                    Err(PropertiesError::Truncated(_))
-                ),
+                matches!(summarise(&octets[..len]), Err(PropertiesError::Truncated(_))),
                 "{len}"
             );
         }
@@ -294,104 +286,20 @@ mod tests {
     fn each_property_alone_is_found_and_named_when_it_is_cut() {
         let d = Properties::default();
         for (alone, name) in [
-            (
-                Properties {
-                    content_type: ALL.content_type,
-                    ..d
-                },
-                "content-type",
-            ),
-            (
-                Properties {
-                    content_encoding: ALL.content_encoding,
-                    ..d
-                },
-                "content-encoding",
-            ),
-            (
-                Properties {
-                    headers: ALL.headers,
-                    ..d
-                },
-                "headers",
-            ),
-            (
-                Properties {
-                    delivery_mode: ALL.delivery_mode,
-                    ..d
-                },
-                "delivery-mode",
-            ),
-            (
-                Properties {
-                    priority: ALL.priority,
-                    ..d
-                },
-                "priority",
-            ),
-            (
-                Properties {
-                    correlation_id: ALL.correlation_id,
-                    ..d
-                },
-                "correlation-id",
-            ),
-            (
-                Properties {
-                    reply_to: ALL.reply_to,
-                    ..d
-                },
-                "reply-to",
-            ),
-            (
-                Properties {
-                    expiration: ALL.expiration,
-                    ..d
-                },
-                "expiration",
-            ),
-            (
-                Properties {
-                    message_id: ALL.message_id,
-                    ..d
-                },
-                "message-id",
-            ),
-            (
-                Properties {
-                    timestamp: ALL.timestamp,
-                    ..d
-                },
-                "timestamp",
-            ),
-            (
-                Properties {
-                    kind: ALL.kind,
-                    ..d
-                },
-                "type",
-            ),
-            (
-                Properties {
-                    user_id: ALL.user_id,
-                    ..d
-                },
-                "user-id",
-            ),
-            (
-                Properties {
-                    app_id: ALL.app_id,
-                    ..d
-                },
-                "app-id",
-            ),
-            (
-                Properties {
-                    cluster_id: ALL.cluster_id,
-                    ..d
-                },
-                "cluster-id",
-            ),
+            (Properties { content_type: ALL.content_type, ..d }, "content-type"),
+            (Properties { content_encoding: ALL.content_encoding, ..d }, "content-encoding"),
+            (Properties { headers: ALL.headers, ..d }, "headers"),
+            (Properties { delivery_mode: ALL.delivery_mode, ..d }, "delivery-mode"),
+            (Properties { priority: ALL.priority, ..d }, "priority"),
+            (Properties { correlation_id: ALL.correlation_id, ..d }, "correlation-id"),
+            (Properties { reply_to: ALL.reply_to, ..d }, "reply-to"),
+            (Properties { expiration: ALL.expiration, ..d }, "expiration"),
+            (Properties { message_id: ALL.message_id, ..d }, "message-id"),
+            (Properties { timestamp: ALL.timestamp, ..d }, "timestamp"),
+            (Properties { kind: ALL.kind, ..d }, "type"),
+            (Properties { user_id: ALL.user_id, ..d }, "user-id"),
+            (Properties { app_id: ALL.app_id, ..d }, "app-id"),
+            (Properties { cluster_id: ALL.cluster_id, ..d }, "cluster-id"),
         ] {
             let octets = encoded(&alone);
             assert_eq!(summarise(&octets), Ok(alone));
@@ -409,14 +317,8 @@ mod tests {
             assert!(summarise(octets).is_ok());
         }
         assert_eq!(summarise(&[]), Err(PropertiesError::Truncated("the flags")));
-        assert_eq!(
-            summarise(&[0]),
-            Err(PropertiesError::Truncated("the flags"))
-        );
-        assert_eq!(
-            summarise(&[0x10, 0]),
-            Err(PropertiesError::Truncated("delivery-mode"))
-        );
+        assert_eq!(summarise(&[0]), Err(PropertiesError::Truncated("the flags")));
+        assert_eq!(summarise(&[0x10, 0]), Err(PropertiesError::Truncated("delivery-mode")));
     }
 
     #[test]
@@ -429,20 +331,13 @@ mod tests {
     #[test]
     fn octets_after_the_last_property_are_refused() {
         assert_eq!(summarise(&[0, 0, 0]), Err(PropertiesError::Trailing(1)));
-        assert_eq!(
-            summarise(&[0x10, 0, 2, 9, 9]),
-            Err(PropertiesError::Trailing(2))
-        );
+        assert_eq!(summarise(&[0x10, 0, 2, 9, 9]), Err(PropertiesError::Trailing(2)));
     }
 
     #[test]
     fn malformed_and_too_deep_headers_are_refused() {
-        let with = |headers| {
-            encoded(&Properties {
-                headers: Some(headers),
-                ..Properties::default()
-            })
-        };
+        let with =
+            |headers| encoded(&Properties { headers: Some(headers), ..Properties::default() });
         let malformed = with(&[1, b'a', b'?']);
         let error = summarise(&malformed).unwrap_err();
         assert_eq!(error.detail(), "headers: unknown field type 63");
@@ -455,34 +350,20 @@ mod tests {
         }
         assert_eq!(
             summarise(&with(&deep)),
-            Err(PropertiesError::Headers(TableError::TooDeep {
-                max: DEPTH_MAX
-            }))
+            Err(PropertiesError::Headers(TableError::TooDeep { max: DEPTH_MAX }))
         );
-        assert_eq!(
-            PropertiesError::Continuation.code(),
-            ReplyCode::SYNTAX_ERROR
-        );
+        assert_eq!(PropertiesError::Continuation.code(), ReplyCode::SYNTAX_ERROR);
     }
 
     #[test]
     fn a_string_too_long_for_its_length_octet_is_not_written() {
         let long = [b'x'; 256];
         let mut out = vec![7];
-        let properties = Properties {
-            delivery_mode: Some(1),
-            app_id: Some(&long),
-            ..Properties::default()
-        };
-        assert_eq!(
-            encode(&properties, &mut out),
-            Err(PropertiesError::TooLong("app-id"))
-        );
+        let properties =
+            Properties { delivery_mode: Some(1), app_id: Some(&long), ..Properties::default() };
+        assert_eq!(encode(&properties, &mut out), Err(PropertiesError::TooLong("app-id")));
         assert_eq!(out, [7]);
-        let fits = Properties {
-            app_id: Some(&long[..255]),
-            ..properties
-        };
+        let fits = Properties { app_id: Some(&long[..255]), ..properties };
         assert_eq!(encode(&fits, &mut out), Ok(()));
     }
 }

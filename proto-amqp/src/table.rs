@@ -43,11 +43,7 @@ pub struct Limits {
 
 impl Limits {
     /// [`DEPTH_MAX`], [`ENTRIES_MAX`] and [`LEN_MAX`].
-    pub const DEFAULT: Self = Self {
-        depth: DEPTH_MAX,
-        entries: ENTRIES_MAX,
-        len: LEN_MAX,
-    };
+    pub const DEFAULT: Self = Self { depth: DEPTH_MAX, entries: ENTRIES_MAX, len: LEN_MAX };
 }
 
 impl Default for Limits {
@@ -78,10 +74,7 @@ pub fn check(table: &[u8], limits: Limits) -> Result<(), TableError> {
     if depth_max == 0 {
         return Err(TableError::TooDeep { max: 0 });
     }
-    let mut level = Level {
-        left_after: 0,
-        named: true,
-    };
+    let mut level = Level { left_after: 0, named: true };
     let mut outer = [level; DEPTH_MAX];
     let mut depth = 1;
     let mut entries = 0;
@@ -102,9 +95,7 @@ pub fn check(table: &[u8], limits: Limits) -> Result<(), TableError> {
         }
         entries += 1;
         if entries > limits.entries {
-            return Err(TableError::TooManyEntries {
-                max: limits.entries,
-            });
+            return Err(TableError::TooManyEntries { max: limits.entries });
         }
         if level.named {
             reader.shortstr().ok_or(TableError::Truncated)?;
@@ -273,10 +264,7 @@ impl<'a> Value<'a> {
             b'L' => Self::LongLongIntOfText(reader.array().map(i64::from_be_bytes)?),
             b'f' => Self::Float(reader.array().map(f32::from_be_bytes)?),
             b'd' => Self::Double(reader.array().map(f64::from_be_bytes)?),
-            b'D' => Self::Decimal {
-                scale: reader.octet()?,
-                value: reader.long()?,
-            },
+            b'D' => Self::Decimal { scale: reader.octet()?, value: reader.long()? },
             b'S' => Self::LongString(reader.longstr()?),
             b'A' => Self::Array(ArrayReader::new(reader.longstr()?)),
             b'T' => Self::Timestamp(reader.longlong()?),
@@ -313,8 +301,7 @@ impl<'a> TableReader<'a> {
     /// The first value under `name`: of duplicates the first counts.
     #[must_use]
     pub fn get(self, name: &[u8]) -> Option<Value<'a>> {
-        self.into_iter()
-            .find_map(|(found, value)| (found == name).then_some(value))
+        self.into_iter().find_map(|(found, value)| (found == name).then_some(value))
     }
 }
 
@@ -355,11 +342,7 @@ impl<'a> Iterator for ArrayReader<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let mut reader = Reader::new(self.left);
         let element = Value::read(&mut reader);
-        self.left = if element.is_some() {
-            reader.rest()
-        } else {
-            &[]
-        };
+        self.left = if element.is_some() { reader.rest() } else { &[] };
         element
     }
 }

@@ -5,10 +5,7 @@
 //! 2. octets that end too early are an error here and "incomplete" there;
 //! 3. a property list with octets behind it or a second word of flags is refused here;
 //! 4. strings of a property list, and names of headers, are octets here and UTF-8 there.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in whichever function"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in whichever function")]
 
 mod common;
 
@@ -31,9 +28,7 @@ use proto_amqp::{
 
 /// The octets that `amq_protocol` writes for a frame.
 fn generated(frame: &AMQPFrame) -> Vec<u8> {
-    gen_frame(frame)(WriteContext::from(Vec::new()))
-        .unwrap()
-        .write
+    gen_frame(frame)(WriteContext::from(Vec::new())).unwrap().write
 }
 
 fn method_frame(channel: u16, method: AMQPMethod) -> Vec<u8> {
@@ -54,10 +49,9 @@ fn as_theirs(hot: Hot<'_>) -> Option<AMQPMethod> {
             mandatory: publish.mandatory,
             immediate: publish.immediate,
         }),
-        Hot::Ack(ack) => AMQPMethod::Ack(theirs::Ack {
-            delivery_tag: ack.delivery_tag,
-            multiple: ack.multiple,
-        }),
+        Hot::Ack(ack) => {
+            AMQPMethod::Ack(theirs::Ack { delivery_tag: ack.delivery_tag, multiple: ack.multiple })
+        }
         Hot::Nack(nack) => AMQPMethod::Nack(theirs::Nack {
             delivery_tag: nack.delivery_tag,
             multiple: nack.multiple,
@@ -74,12 +68,8 @@ fn as_theirs(hot: Hot<'_>) -> Option<AMQPMethod> {
 fn hot_payload() -> impl Strategy<Value = Vec<u8>> {
     let arguments = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..24),
-        (
-            common::name(),
-            common::name(),
-            prop::collection::vec(any::<u8>(), 0..3)
-        )
-            .prop_map(|(exchange, key, tail)| {
+        (common::name(), common::name(), prop::collection::vec(any::<u8>(), 0..3)).prop_map(
+            |(exchange, key, tail)| {
                 let len = |name: &str| u8::try_from(name.len()).unwrap();
                 [
                     &[0, 0, len(&exchange)][..],
@@ -89,7 +79,8 @@ fn hot_payload() -> impl Strategy<Value = Vec<u8>> {
                     &tail,
                 ]
                 .concat()
-            }),
+            }
+        ),
     ];
     (prop::sample::select(vec![40u8, 80, 90, 120]), arguments)
         .prop_map(|(method, arguments)| [vec![0, 60, 0, method], arguments].concat())
@@ -117,8 +108,7 @@ fn same_value(ours: Value<'_>, theirs: &AMQPValue) -> bool {
         (Value::Void, AMQPValue::Void) => true,
         (Value::Array(a), AMQPValue::FieldArray(b)) => {
             a.count() == b.as_slice().len()
-                && a.zip(b.as_slice())
-                    .all(|(ours, theirs)| same_value(ours, theirs))
+                && a.zip(b.as_slice()).all(|(ours, theirs)| same_value(ours, theirs))
         }
         (Value::Table(a), AMQPValue::FieldTable(b)) => same_table(a, b),
         _ => false,
@@ -145,9 +135,7 @@ fn names_are_text(table: TableReader<'_>) -> bool {
             _ => true,
         }
     }
-    table
-        .into_iter()
-        .all(|(name, value)| std::str::from_utf8(name).is_ok() && in_value(value))
+    table.into_iter().all(|(name, value)| std::str::from_utf8(name).is_ok() && in_value(value))
 }
 
 proptest! {

@@ -2,10 +2,7 @@
 //!
 //! Each row goes the way a server takes it: cut a frame, decode what it carries, check a header's
 //! property list. A row that is accepted, or for which more octets are waited for, fails.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in whichever function"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in whichever function")]
 
 use proto_amqp::{
     ChannelId, ContentHeader, FrameKind, ReplyCode, Version, frame, method, properties,
@@ -20,14 +17,7 @@ const UNEXPECTED: ReplyCode = ReplyCode::UNEXPECTED_FRAME;
 
 fn wire(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let size = u32::try_from(payload.len()).unwrap();
-    [
-        &[kind][..],
-        &channel.to_be_bytes(),
-        &size.to_be_bytes(),
-        payload,
-        &[0xCE],
-    ]
-    .concat()
+    [&[kind][..], &channel.to_be_bytes(), &size.to_be_bytes(), payload, &[0xCE]].concat()
 }
 
 /// What the octets are answered with; `None` when they are taken.
@@ -38,9 +28,9 @@ fn answer(input: &[u8], version: Version) -> Option<(ReplyCode, String)> {
         Err(error) => return Some((error.code(), error.detail())),
     };
     match frame.kind {
-        FrameKind::Method => method::decode(frame.payload, version)
-            .err()
-            .map(|error| (error.code(), error.detail())),
+        FrameKind::Method => {
+            method::decode(frame.payload, version).err().map(|error| (error.code(), error.detail()))
+        }
         FrameKind::Header => match ContentHeader::parse(frame.payload) {
             Err(error) => Some((error.code(), error.detail())),
             Ok(header) => properties::summarise(header.properties)
@@ -89,11 +79,7 @@ fn undecodable(frame: &[u8]) -> String {
 }
 
 fn header_frame(properties: &[u8]) -> Vec<u8> {
-    wire(
-        2,
-        1,
-        &[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1][..], properties].concat(),
-    )
+    wire(2, 1, &[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1][..], properties].concat())
 }
 
 #[test]
@@ -123,21 +109,9 @@ fn sizes_at_and_beyond_the_maximum() {
 
 #[test]
 fn frames_of_size_zero() {
-    check(
-        &wire(1, 1, &[]),
-        FRAME,
-        "type 1, all octets = <<>>: unknown_frame",
-    );
-    check(
-        &wire(2, 1, &[]),
-        FRAME,
-        "type 2, all octets = <<>>: unknown_frame",
-    );
-    assert_eq!(
-        answer(&wire(3, 1, &[]), Version::V0_9_1),
-        None,
-        "an empty body is a body"
-    );
+    check(&wire(1, 1, &[]), FRAME, "type 1, all octets = <<>>: unknown_frame");
+    check(&wire(2, 1, &[]), FRAME, "type 2, all octets = <<>>: unknown_frame");
+    assert_eq!(answer(&wire(3, 1, &[]), Version::V0_9_1), None, "an empty body is a body");
     assert_eq!(answer(&wire(8, 0, &[]), Version::V0_9_1), None);
 }
 
@@ -170,17 +144,9 @@ fn types_and_channels() {
         check(&wire(kind, 1, &[1]), FRAME, &text);
     }
     for channel in [1, 255, 256, u16::MAX] {
-        check(
-            &wire(8, channel, &[]),
-            UNEXPECTED,
-            "type 8, all octets = <<>>",
-        );
+        check(&wire(8, channel, &[]), UNEXPECTED, "type 8, all octets = <<>>");
     }
-    check(
-        &wire(8, 0, &[0]),
-        FRAME,
-        "type 8, all octets = <<0>>: unknown_frame",
-    );
+    check(&wire(8, 0, &[0]), FRAME, "type 8, all octets = <<0>>: unknown_frame");
     check(&wire(2, 0, &[]), UNEXPECTED, "type 2, all octets = <<>>");
     check(&wire(3, 0, b"!"), UNEXPECTED, "type 3, all octets = <<33>>");
     check(
@@ -207,21 +173,9 @@ fn other_protocols_in_the_place_of_a_frame() {
 
 #[test]
 fn methods_without_their_ids() {
-    check(
-        &wire(1, 0, &[0]),
-        FRAME,
-        "type 1, all octets = <<0>>: unknown_frame",
-    );
-    check(
-        &wire(1, 1, &[0, 60]),
-        FRAME,
-        "type 1, all octets = <<0,60>>: unknown_frame",
-    );
-    check(
-        &wire(1, 1, &[0, 60, 0]),
-        FRAME,
-        "type 1, all octets = <<0,60,0>>: unknown_frame",
-    );
+    check(&wire(1, 0, &[0]), FRAME, "type 1, all octets = <<0>>: unknown_frame");
+    check(&wire(1, 1, &[0, 60]), FRAME, "type 1, all octets = <<0,60>>: unknown_frame");
+    check(&wire(1, 1, &[0, 60, 0]), FRAME, "type 1, all octets = <<0,60,0>>: unknown_frame");
 }
 
 #[test]
@@ -247,11 +201,7 @@ fn methods_that_do_not_exist() {
         [60, 0, 40, 0],
         [255; 4],
     ] {
-        check(
-            &method_frame(1, ids, &[0; 8]),
-            COMMAND,
-            "unimplemented method",
-        );
+        check(&method_frame(1, ids, &[0; 8]), COMMAND, "unimplemented method");
     }
     for ids in [
         [0, 10, 0, 50],
@@ -384,12 +334,7 @@ fn tables_that_are_not_tables() {
         let start_ok = method_frame(
             0,
             START_OK,
-            &[
-                &u32::try_from(table.len()).unwrap().to_be_bytes()[..],
-                table,
-                &[0; 6],
-            ]
-            .concat(),
+            &[&u32::try_from(table.len()).unwrap().to_be_bytes()[..], table, &[0; 6]].concat(),
         );
         check(&start_ok, FRAME, &undecodable(&start_ok));
     }
@@ -418,11 +363,7 @@ fn tables_beyond_the_limits() {
         let tables: Vec<u8> = (0..levels)
             .rev()
             .flat_map(|left| {
-                [
-                    &b"\x01aF"[..],
-                    &u32::try_from(left * 7).unwrap().to_be_bytes(),
-                ]
-                .concat()
+                [&b"\x01aF"[..], &u32::try_from(left * 7).unwrap().to_be_bytes()].concat()
             })
             .collect();
         check(&declare(&tables), SYNTAX, DEEP);
@@ -453,34 +394,19 @@ fn ten_thousand_levels_in_one_frame_are_refused_without_a_stack() {
         let len = u32::try_from(table.len()).unwrap().to_be_bytes();
         let list = [&[0x20, 0][..], &len, &table].concat();
         let error = properties::summarise(&list).unwrap_err();
-        assert_eq!(
-            error.detail(),
-            "headers: field table nested deeper than 32 levels"
-        );
+        assert_eq!(error.detail(), "headers: field table nested deeper than 32 levels");
     }
 }
 
 #[test]
 fn content_headers() {
     let short = |len: usize| wire(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0][..len]);
-    check(
-        &short(1),
-        FRAME,
-        "type 2, all octets = <<0>>: unknown_frame",
-    );
-    check(
-        &short(11),
-        FRAME,
-        "type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0>>: unknown_frame",
-    );
+    check(&short(1), FRAME, "type 2, all octets = <<0>>: unknown_frame");
+    check(&short(11), FRAME, "type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0>>: unknown_frame");
     for class in [0, 10, 50, 61, 85] {
         let text =
             format!("expected content header for class 60, got one for class {class} instead");
-        check(
-            &wire(2, 1, &[0, class, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            UNEXPECTED,
-            &text,
-        );
+        check(&wire(2, 1, &[0, class, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), UNEXPECTED, &text);
     }
     for weight in [[0, 1], [1, 0], [255, 255]] {
         let payload = [&[0, 60][..], &weight, &[0; 10]].concat();
@@ -502,20 +428,14 @@ fn property_lists() {
         (b"\xC0\0\x01a", "property list ends within content-encoding"),
         (b"\x20\0\0\0\0", "property list ends within headers"),
         (b"\x20\0\0\0\0\x01", "property list ends within headers"),
-        (
-            b"\x20\0\xFF\xFF\xFF\xFF\x01aV",
-            "property list ends within headers",
-        ),
+        (b"\x20\0\xFF\xFF\xFF\xFF\x01aV", "property list ends within headers"),
         (b"\x10\0", "property list ends within delivery-mode"),
         (b"\x18\0\x02", "property list ends within priority"),
         (b"\x04\0\xFFc", "property list ends within correlation-id"),
         (b"\x02\0", "property list ends within reply-to"),
         (b"\x01\0\x03ab", "property list ends within expiration"),
         (b"\0\x80\x01", "property list ends within message-id"),
-        (
-            b"\0\x40\0\0\0\0\0\0\0",
-            "property list ends within timestamp",
-        ),
+        (b"\0\x40\0\0\0\0\0\0\0", "property list ends within timestamp"),
         (b"\0\x20", "property list ends within type"),
         (b"\0\x10\x02u", "property list ends within user-id"),
         (b"\0\x08", "property list ends within app-id"),
@@ -525,10 +445,7 @@ fn property_lists() {
         (b"\xFF\xFF", "property flags continue in a second word"),
         (b"\0\0\0", "octets after the last property: 1"),
         (b"\x10\0\x02\x02\x02", "octets after the last property: 2"),
-        (
-            b"\x20\0\0\0\0\x01\x01",
-            "headers: field table entry runs past the end of its table",
-        ),
+        (b"\x20\0\0\0\0\x01\x01", "headers: field table entry runs past the end of its table"),
         (b"\x20\0\0\0\0\x03\x01a?", "headers: unknown field type 63"),
         (
             b"\x20\0\0\0\0\x04\x01aV\x01",

@@ -1,8 +1,5 @@
 //! The hot way allocates nothing once its buffers are warm.
-#![expect(
-    unsafe_code,
-    reason = "a counting allocator implements GlobalAlloc, an unsafe trait"
-)]
+#![expect(unsafe_code, reason = "a counting allocator implements GlobalAlloc, an unsafe trait")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -139,14 +136,7 @@ fn writing_into_a_warm_buffer_allocates_nothing() {
                 message_count: 9,
             },
         );
-        basic::write_return(
-            &mut out,
-            CHANNEL,
-            ReplyCode::NO_ROUTE,
-            "NO_ROUTE",
-            b"e",
-            b"k",
-        );
+        basic::write_return(&mut out, CHANNEL, ReplyCode::NO_ROUTE, "NO_ROUTE", b"e", b"k");
         basic::write_publish(&mut out, CHANNEL, b"e", b"k", false);
         basic::write_ack(&mut out, CHANNEL, 3, true);
         basic::write_nack(&mut out, CHANNEL, 4, false);

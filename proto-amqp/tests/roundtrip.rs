@@ -1,9 +1,6 @@
 //! What is written is read again: frames however they are split, methods in every version, property
 //! lists and tables octet by octet. And no octets whatever make the crate panic.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in whichever function"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in whichever function")]
 
 mod common;
 #[path = "common/methods.rs"]

@@ -64,11 +64,7 @@ impl Decoder {
     /// A decoder for a peer that has not agreed on a version yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            version: Version::V1_0,
-            limits,
-            progress: Progress::START,
-        }
+        Self { version: Version::V1_0, limits, progress: Progress::START }
     }
 
     /// Frames from here on are of `version`. To be called between frames.
@@ -128,10 +124,7 @@ impl Decoder {
             headers: Headers::new(head_octets, scratch),
             body: input.get(head_len..head_len + body_len).unwrap_or_default(),
         };
-        Ok(Decoded::Frame {
-            frame,
-            wire_len: head_len + body_len + 1,
-        })
+        Ok(Decoded::Frame { frame, wire_len: head_len + body_len + 1 })
     }
 }
 
@@ -151,15 +144,11 @@ impl BodySearch {
             return Ok(Self::UpToNul { searched: head_len });
         };
         if body_len > limits.body_len_max {
-            return Err(FrameError::BodyTooLong {
-                max: limits.body_len_max,
-            });
+            return Err(FrameError::BodyTooLong { max: limits.body_len_max });
         }
         // With the NUL, one octet more. Nothing below can overflow once this holds.
         if head_len.saturating_add(body_len) >= limits.frame_len_max {
-            return Err(FrameError::FrameTooLong {
-                max: limits.frame_len_max,
-            });
+            return Err(FrameError::FrameTooLong { max: limits.frame_len_max });
         }
         Ok(Self::Counted { body_len })
     }
@@ -175,9 +164,7 @@ impl BodySearch {
             Self::Counted { body_len } => match input.get(head_len + *body_len) {
                 None => Ok(None),
                 Some(0) => Ok(Some(*body_len)),
-                Some(_) => Err(FrameError::MissingTerminator {
-                    content_length: *body_len,
-                }),
+                Some(_) => Err(FrameError::MissingTerminator { content_length: *body_len }),
             },
             Self::UpToNul { searched } => {
                 let (end_max, too_long) = nul_max(head_len, limits);
@@ -201,19 +188,9 @@ fn nul_max(head_len: usize, limits: &Limits) -> (usize, FrameError) {
     let by_body = head_len.saturating_add(limits.body_len_max);
     let by_frame = limits.frame_len_max.saturating_sub(1);
     if by_body <= by_frame {
-        (
-            by_body,
-            FrameError::BodyTooLong {
-                max: limits.body_len_max,
-            },
-        )
+        (by_body, FrameError::BodyTooLong { max: limits.body_len_max })
     } else {
-        (
-            by_frame,
-            FrameError::FrameTooLong {
-                max: limits.frame_len_max,
-            },
-        )
+        (by_frame, FrameError::FrameTooLong { max: limits.frame_len_max })
     }
 }
 

@@ -73,11 +73,7 @@ impl<'a> FrameWriter<'a> {
     pub fn begin(out: &'a mut Vec<u8>, command: Command) -> Self {
         out.extend_from_slice(command.as_str().as_bytes());
         out.push(b'\n');
-        let escaping = if command.opens_session() {
-            Escaping::LineEnds
-        } else {
-            Escaping::All
-        };
+        let escaping = if command.opens_session() { Escaping::LineEnds } else { Escaping::All };
         Self { out, escaping }
     }
 
@@ -158,10 +154,7 @@ impl<'a> FrameWriter<'a> {
     /// by [`FrameEnd::octets`]. Returns the buffer.
     pub fn finish_head(mut self, body_len: usize) -> &'a mut Vec<u8> {
         if body_len > 0 {
-            self.header_raw(
-                b"content-length",
-                itoa::Buffer::new().format(body_len).as_bytes(),
-            );
+            self.header_raw(b"content-length", itoa::Buffer::new().format(body_len).as_bytes());
         }
         self.out.push(b'\n');
         self.out
@@ -186,9 +179,7 @@ fn is_clean(octets: &[u8]) -> bool {
 
 #[inline]
 fn is_clean_piece<const LEN: usize>(octets: &[u8; LEN]) -> bool {
-    !octets
-        .iter()
-        .fold(false, |special, &octet| special | escape::is_special(octet))
+    !octets.iter().fold(false, |special, &octet| special | escape::is_special(octet))
 }
 
 #[cfg(test)]
@@ -256,10 +247,7 @@ mod tests {
         frame.header_in_parts(b"message-id", &[b"T_a:b", b"@@session-1@@", b"9"]);
         frame.header_number(b"priority", 4);
         frame.finish(b"", FrameEnd::NulLf);
-        assert_eq!(
-            out,
-            b"MESSAGE\nmessage-id:T_a\\cb@@session-1@@9\npriority:4\n\n\0\n"
-        );
+        assert_eq!(out, b"MESSAGE\nmessage-id:T_a\\cb@@session-1@@9\npriority:4\n\n\0\n");
     }
 
     #[test]

@@ -110,18 +110,9 @@ mod tests {
 
     #[test]
     fn a_limit_is_frame_too_large_and_anything_else_is_invalid_frame() {
-        assert_eq!(
-            FrameError::CommandTooLong { max: 32 }.message(),
-            "Frame too large"
-        );
-        assert_eq!(
-            FrameError::BodyTooLong { max: 1 }.message(),
-            "Frame too large"
-        );
-        assert_eq!(
-            FrameError::NotAHeader { line: 2 }.message(),
-            "Invalid frame"
-        );
+        assert_eq!(FrameError::CommandTooLong { max: 32 }.message(), "Frame too large");
+        assert_eq!(FrameError::BodyTooLong { max: 1 }.message(), "Frame too large");
+        assert_eq!(FrameError::NotAHeader { line: 2 }.message(), "Invalid frame");
         assert_eq!(FrameError::InvalidContentLength.message(), "Invalid frame");
     }
 

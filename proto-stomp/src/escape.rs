@@ -92,18 +92,13 @@ mod tests {
 
     fn unescaped(raw: &str, undefined: Undefined) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        unescape_into(&mut out, raw.as_bytes(), undefined)
-            .ok()
-            .map(|()| out)
+        unescape_into(&mut out, raw.as_bytes(), undefined).ok().map(|()| out)
     }
 
     #[test]
     fn the_four_sequences_are_decoded_under_both_rules() {
         for undefined in [Undefined::Literal, Undefined::Refused] {
-            assert_eq!(
-                unescaped(r"a\nb\rc\cd\\e", undefined).unwrap(),
-                b"a\nb\rc:d\\e"
-            );
+            assert_eq!(unescaped(r"a\nb\rc\cd\\e", undefined).unwrap(), b"a\nb\rc:d\\e");
             assert_eq!(unescaped("plain", undefined).unwrap(), b"plain");
             assert_eq!(unescaped("", undefined).unwrap(), b"");
         }
@@ -113,11 +108,7 @@ mod tests {
     fn other_sequences_are_literal_or_refused_and_never_half_decoded() {
         // \t and a lone backslash at the end; \\t is a backslash and a t under both rules.
         for raw in [r"\t", r"a\", r"\", r"\C", r"\N", r"\0", r"\ n"] {
-            assert_eq!(
-                unescaped(raw, Undefined::Literal).unwrap(),
-                raw.as_bytes(),
-                "{raw}"
-            );
+            assert_eq!(unescaped(raw, Undefined::Literal).unwrap(), raw.as_bytes(), "{raw}");
             assert_eq!(unescaped(raw, Undefined::Refused), None, "{raw}");
         }
         assert_eq!(unescaped(r"\\t", Undefined::Refused).unwrap(), br"\t");

@@ -145,12 +145,10 @@ impl<'a> Headers<'a> {
     /// Names and values in the order in which they came, each name once.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let Self { head, block } = *self;
-        block.entries.iter().map(move |entry| {
-            (
-                block.octets(head, entry.name),
-                block.octets(head, entry.value),
-            )
-        })
+        block
+            .entries
+            .iter()
+            .map(move |entry| (block.octets(head, entry.name), block.octets(head, entry.value)))
     }
 
     /// How many different names there are.
@@ -169,9 +167,7 @@ impl<'a> Headers<'a> {
 impl fmt::Debug for Headers<'_> {
     /// Shows the names only: a value may be a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name)))
-            .finish()
+        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
     }
 }
 
@@ -211,11 +207,7 @@ enum Source {
 impl Span {
     /// `len` octets of the head, from `start`.
     pub(crate) fn of_head(start: usize, len: usize) -> Self {
-        Self {
-            source: Source::Head,
-            start,
-            end: start.saturating_add(len),
-        }
+        Self { source: Source::Head, start, end: start.saturating_add(len) }
     }
 }
 
@@ -238,11 +230,7 @@ impl HeaderBlock {
     ) -> Result<Span, E> {
         let start = self.unescaped.len();
         write(&mut self.unescaped)?;
-        Ok(Span {
-            source: Source::Unescaped,
-            start,
-            end: self.unescaped.len(),
-        })
+        Ok(Span { source: Source::Unescaped, start, end: self.unescaped.len() })
     }
 
     /// Adds a header unless its name is there already.
@@ -254,10 +242,7 @@ impl HeaderBlock {
     }
 
     pub(crate) fn get<'a>(&'a self, head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-        let entry = self
-            .entries
-            .iter()
-            .find(|entry| self.is_named(head, entry, name))?;
+        let entry = self.entries.iter().find(|entry| self.is_named(head, entry, name))?;
         Some(self.octets(head, entry.value))
     }
 
@@ -279,9 +264,7 @@ impl HeaderBlock {
     }
 
     fn contains(&self, head: &[u8], name: &[u8]) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| self.is_named(head, entry, name))
+        self.entries.iter().any(|entry| self.is_named(head, entry, name))
     }
 
     /// Compares lengths before it looks anything up.

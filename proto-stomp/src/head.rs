@@ -33,11 +33,7 @@ pub(crate) struct HeadSearch {
 }
 
 impl HeadSearch {
-    pub(crate) const START: Self = Self {
-        lines: 0,
-        line_start: 0,
-        searched: 0,
-    };
+    pub(crate) const START: Self = Self { lines: 0, line_start: 0, searched: 0 };
 
     /// Whether nothing of a command has been seen.
     pub(crate) fn is_fresh(&self) -> bool {
@@ -57,10 +53,7 @@ impl HeadSearch {
         loop {
             let line = self.lines + 1;
             let (end_max, too_long) = self.line_end_max(limits);
-            let window_end = input
-                .len()
-                .min(end_max.saturating_add(1))
-                .max(self.searched);
+            let window_end = input.len().min(end_max.saturating_add(1)).max(self.searched);
             let window = input.get(self.searched..window_end).unwrap_or_default();
             let Some(found) = memchr::memchr3(b'\n', b'\r', 0, window) else {
                 if input.len() > end_max {
@@ -85,15 +78,9 @@ impl HeadSearch {
             }
             // The command is a line and no header.
             if self.lines > limits.header_count_max {
-                return Err(FrameError::TooManyHeaders {
-                    max: limits.header_count_max,
-                });
+                return Err(FrameError::TooManyHeaders { max: limits.header_count_max });
             }
-            *self = Self {
-                lines: line,
-                line_start: next_line,
-                searched: next_line,
-            };
+            *self = Self { lines: line, line_start: next_line, searched: next_line };
         }
     }
 
@@ -104,13 +91,7 @@ impl HeadSearch {
             (max, FrameError::CommandTooLong { max })
         } else {
             let max = limits.header_len_max;
-            (
-                max,
-                FrameError::HeaderTooLong {
-                    line: self.lines + 1,
-                    max,
-                },
-            )
+            (max, FrameError::HeaderTooLong { line: self.lines + 1, max })
         };
         let by_line = self.line_start.saturating_add(line_len_max);
         // The blank line starts where the head proper ends, so that is the bound of every line's end.
@@ -118,19 +99,9 @@ impl HeadSearch {
         if by_line <= by_head {
             (by_line, line_too_long)
         } else if limits.head_len_max <= limits.frame_len_max {
-            (
-                by_head,
-                FrameError::HeadTooLong {
-                    max: limits.head_len_max,
-                },
-            )
+            (by_head, FrameError::HeadTooLong { max: limits.head_len_max })
         } else {
-            (
-                by_head,
-                FrameError::FrameTooLong {
-                    max: limits.frame_len_max,
-                },
-            )
+            (by_head, FrameError::FrameTooLong { max: limits.frame_len_max })
         }
     }
 }
@@ -194,10 +165,7 @@ pub(crate) fn read<'a>(
         None => None,
         Some(value) => Some(content_length(value).ok_or(FrameError::InvalidContentLength)?),
     };
-    Ok(Head {
-        command,
-        content_length,
-    })
+    Ok(Head { command, content_length })
 }
 
 /// The version by whose rules about blanks the frame is read: a frame that opens a session says itself
@@ -241,9 +209,7 @@ fn content_length(value: &[u8]) -> Option<usize> {
     {
         return None;
     }
-    let number = digits.iter().fold(0_u64, |number, &digit| {
-        number * 10 + u64::from(digit - b'0')
-    });
+    let number = digits.iter().fold(0_u64, |number, &digit| number * 10 + u64::from(digit - b'0'));
     // Where addresses have 32 bits: a body that cannot be held is a body that is too long.
     Some(usize::try_from(number).unwrap_or(usize::MAX))
 }
@@ -264,10 +230,7 @@ mod tests {
         assert_eq!(content_length(b"0"), Some(0));
         assert_eq!(content_length(b" \t12 "), Some(12));
         assert_eq!(content_length(b"0000000007"), Some(7));
-        assert_eq!(
-            content_length(b"9999999999"),
-            usize::try_from(9_999_999_999_u64).ok()
-        );
+        assert_eq!(content_length(b"9999999999"), usize::try_from(9_999_999_999_u64).ok());
         for value in [
             "",
             " ",

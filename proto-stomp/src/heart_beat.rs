@@ -27,10 +27,9 @@ impl HeartBeat {
     pub fn parse(value: &[u8]) -> Result<Self, HeartBeatError> {
         let mut numbers = value.split(|&octet| octet == b',').map(milliseconds);
         match (numbers.next(), numbers.next(), numbers.next()) {
-            (Some(Some(can_send_ms)), Some(Some(wants_ms)), None) => Ok(Self {
-                can_send_ms,
-                wants_ms,
-            }),
+            (Some(Some(can_send_ms)), Some(Some(wants_ms)), None) => {
+                Ok(Self { can_send_ms, wants_ms })
+            }
             _ => Err(HeartBeatError),
         }
     }
@@ -92,9 +91,7 @@ fn milliseconds(number: &[u8]) -> Option<u32> {
         return Some(0);
     }
     Some(digits.iter().fold(0_u32, |number, &digit| {
-        number
-            .saturating_mul(10)
-            .saturating_add(u32::from(digit - b'0'))
+        number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))
     }))
 }
 
@@ -135,24 +132,16 @@ mod tests {
 
     #[test]
     fn anything_but_two_integers_is_refused() {
-        for value in [
-            "", ",", "1000", "1000,", ",1000", "1,2,3", "1e3,0", "+1,0", "a,b", "-,0", "--1,0",
-        ] {
-            assert_eq!(
-                HeartBeat::parse(value.as_bytes()),
-                Err(HeartBeatError),
-                "{value:?}"
-            );
+        for value in
+            ["", ",", "1000", "1000,", ",1000", "1,2,3", "1e3,0", "+1,0", "a,b", "-,0", "--1,0"]
+        {
+            assert_eq!(HeartBeat::parse(value.as_bytes()), Err(HeartBeatError), "{value:?}");
         }
     }
 
     #[test]
     fn zero_means_no_heart_beats_in_that_direction() {
-        let agreed = HeartBeat {
-            can_send_ms: 0,
-            wants_ms: 1500,
-        }
-        .agree();
+        let agreed = HeartBeat { can_send_ms: 0, wants_ms: 1500 }.agree();
         assert_eq!(agreed.outgoing(), Some(Duration::from_secs(1)));
         assert_eq!(agreed.incoming(), None);
         assert_eq!(HeartBeat::default().agree(), AgreedHeartBeat::default());

@@ -84,11 +84,8 @@ mod tests {
     #[test]
     fn logging_in_changes_the_body_and_the_frame_only() {
         let after = Limits::after_login(1000);
-        let expected = Limits {
-            body_len_max: 1000,
-            frame_len_max: 66_536,
-            ..Limits::before_login()
-        };
+        let expected =
+            Limits { body_len_max: 1000, frame_len_max: 66_536, ..Limits::before_login() };
         assert_eq!(after, expected);
     }
 

@@ -33,18 +33,13 @@ impl OwnedFrame {
     /// A frame without headers and body.
     #[must_use]
     pub fn new(command: Command) -> Self {
-        Self {
-            command,
-            headers: Vec::new(),
-            body: Vec::new(),
-        }
+        Self { command, headers: Vec::new(), body: Vec::new() }
     }
 
     /// Adds a header behind the others.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.headers
-            .push((name.as_ref().to_vec(), value.as_ref().to_vec()));
+        self.headers.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 
@@ -58,10 +53,7 @@ impl OwnedFrame {
     /// The value of the first header called `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        let (_, value) = self
-            .headers
-            .iter()
-            .find(|(other, _)| other == name.as_bytes())?;
+        let (_, value) = self.headers.iter().find(|(other, _)| other == name.as_bytes())?;
         Some(value)
     }
 
@@ -196,9 +188,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_was_read_is_written_with_one_content_length() {
-        let frame = OwnedFrame::new(Command::Send)
-            .header("content-length", "9")
-            .body("hello");
+        let frame = OwnedFrame::new(Command::Send).header("content-length", "9").body("hello");
         assert_eq!(frame.encode(), b"SEND\ncontent-length:5\n\nhello\0\n");
     }
 
@@ -206,10 +196,7 @@ mod tests {
     fn an_unknown_command_is_an_error_that_names_it() {
         let mut reader = FrameReader::new(Limits::from_server(1000));
         reader.push(b"HELLO\na:b\n\n\0RECEIPT\nreceipt-id:1\n\n\0");
-        assert_eq!(
-            reader.next_frame(),
-            Err(ReadError::UnknownCommand("HELLO".to_owned()))
-        );
+        assert_eq!(reader.next_frame(), Err(ReadError::UnknownCommand("HELLO".to_owned())));
         let receipt = reader.next_frame().unwrap().unwrap();
         assert_eq!(receipt.get("receipt-id"), Some(b"1".as_slice()));
         assert_eq!(receipt.get("nothing"), None);

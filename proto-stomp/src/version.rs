@@ -47,10 +47,7 @@ impl Version {
     pub fn negotiate(accept_version: Option<&[u8]>) -> Option<Self> {
         match accept_version {
             None => Some(Self::V1_0),
-            Some(offered) => offered
-                .split(|&octet| octet == b',')
-                .filter_map(Self::parse)
-                .max(),
+            Some(offered) => offered.split(|&octet| octet == b',').filter_map(Self::parse).max(),
         }
     }
 }
@@ -84,27 +81,14 @@ mod tests {
             (" 1.2", None),
         ];
         for (offered, expected) in rows {
-            assert_eq!(
-                Version::negotiate(Some(offered.as_bytes())),
-                expected,
-                "{offered:?}"
-            );
+            assert_eq!(Version::negotiate(Some(offered.as_bytes())), expected, "{offered:?}");
         }
     }
 
     #[test]
     fn the_supported_list_names_every_version() {
-        let named: Vec<_> = Version::SUPPORTED
-            .split(',')
-            .map(|token| Version::parse(token.as_bytes()))
-            .collect();
-        assert_eq!(
-            named,
-            [
-                Some(Version::V1_0),
-                Some(Version::V1_1),
-                Some(Version::V1_2)
-            ]
-        );
+        let named: Vec<_> =
+            Version::SUPPORTED.split(',').map(|token| Version::parse(token.as_bytes())).collect();
+        assert_eq!(named, [Some(Version::V1_0), Some(Version::V1_1), Some(Version::V1_2)]);
     }
 }

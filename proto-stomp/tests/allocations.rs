@@ -12,10 +12,7 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-#[expect(
-    unsafe_code,
-    reason = "an allocator cannot be written without; this one only counts"
-)]
+#[expect(unsafe_code, reason = "an allocator cannot be written without; this one only counts")]
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -57,10 +54,7 @@ fn a_send_is_read_and_a_message_written_without_allocating() {
         }
         ALLOCATIONS.get() - before
     };
-    assert!(
-        allocations_of_turn() > 0,
-        "the first turn makes room, or nothing is counted"
-    );
+    assert!(allocations_of_turn() > 0, "the first turn makes room, or nothing is counted");
     for _ in 0..100 {
         assert_eq!(allocations_of_turn(), 0);
     }

@@ -73,16 +73,9 @@ fn expected(
         }
     }
     if !body.is_empty() {
-        headers.push((
-            b"content-length".to_vec(),
-            body.len().to_string().into_bytes(),
-        ));
+        headers.push((b"content-length".to_vec(), body.len().to_string().into_bytes()));
     }
-    Seen {
-        command: command.as_str().as_bytes().to_vec(),
-        headers,
-        body: body.to_vec(),
-    }
+    Seen { command: command.as_str().as_bytes().to_vec(), headers, body: body.to_vec() }
 }
 
 /// Cuts `stream` at the given places.
@@ -112,22 +105,16 @@ fn stomp_like() -> impl Strategy<Value = Vec<u8>> {
 
 /// Small enough for random input to pass each of them now and then.
 fn small_limits() -> impl Strategy<Value = Limits> {
-    (
-        0..40_usize,
-        0..6_usize,
-        0..40_usize,
-        0..80_usize,
-        0..40_usize,
-        0..160_usize,
-    )
-        .prop_map(|(command, count, header, head, body, frame)| Limits {
+    (0..40_usize, 0..6_usize, 0..40_usize, 0..80_usize, 0..40_usize, 0..160_usize).prop_map(
+        |(command, count, header, head, body, frame)| Limits {
             command_len_max: command,
             header_count_max: count,
             header_len_max: header,
             head_len_max: head,
             body_len_max: body,
             frame_len_max: frame,
-        })
+        },
+    )
 }
 
 proptest! {

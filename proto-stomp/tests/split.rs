@@ -12,18 +12,10 @@ const LIMITS: Limits = Limits::after_login(1000);
 fn however_cut(limits: Limits, version: Version, stream: &[u8]) -> Outcome {
     let whole = feed(limits, version, [stream]);
     let shown = stream.escape_ascii();
-    assert_eq!(
-        feed(limits, version, stream.chunks(1)),
-        whole,
-        "octet by octet: {shown}"
-    );
+    assert_eq!(feed(limits, version, stream.chunks(1)), whole, "octet by octet: {shown}");
     for first in 0..=stream.len() {
         let (front, back) = stream.split_at(first);
-        assert_eq!(
-            feed(limits, version, [front, back]),
-            whole,
-            "cut at {first}: {shown}"
-        );
+        assert_eq!(feed(limits, version, [front, back]), whole, "cut at {first}: {shown}");
         // Pairs of cuts for what is short; the corpus has both.
         if stream.len() <= 120 {
             for second in 0..=back.len() {
@@ -56,12 +48,7 @@ fn good_streams_give_the_same_frames_however_they_are_cut() {
     let rows: Vec<(Version, &[u8], Vec<Seen>, usize)> = vec![
         (Version::V1_0, b"", vec![], 0),
         (Version::V1_0, b"\n\r\n\0\n\n", vec![], 6),
-        (
-            Version::V1_0,
-            b"CONNECT\n\n\0",
-            vec![seen("CONNECT", &[], b"")],
-            0,
-        ),
+        (Version::V1_0, b"CONNECT\n\n\0", vec![seen("CONNECT", &[], b"")], 0),
         (
             Version::V1_0,
             b"CONNECT\nlogin: guest\npasscode:a\\b\n\n\0\nSEND\ndestination: x\n\nhi\0",
@@ -76,11 +63,7 @@ fn good_streams_give_the_same_frames_however_they_are_cut() {
             b"SUBSCRIBE\ndestination:bare1\nreceipt:r\n\n\0\
               SEND\ndestination:bare1\nfoo:bar\npriority:4\npersistent:true\nreceipt:q\n\nhello\0",
             vec![
-                seen(
-                    "SUBSCRIBE",
-                    &[("destination", "bare1"), ("receipt", "r")],
-                    b"",
-                ),
+                seen("SUBSCRIBE", &[("destination", "bare1"), ("receipt", "r")], b""),
                 seen(
                     "SEND",
                     &[
@@ -102,11 +85,7 @@ fn good_streams_give_the_same_frames_however_they_are_cut() {
             vec![
                 seen(
                     "SUBSCRIBE",
-                    &[
-                        ("id", "0"),
-                        ("ack", "client"),
-                        ("destination", "/queue/q12"),
-                    ],
+                    &[("id", "0"), ("ack", "client"), ("destination", "/queue/q12")],
                     b"",
                 ),
                 seen(
@@ -167,31 +146,14 @@ fn good_streams_give_the_same_frames_however_they_are_cut() {
         ),
     ];
     for (version, stream, frames, noise_len) in rows {
-        let expected = Outcome {
-            frames,
-            noise_len,
-            left_len: 0,
-            error: None,
-        };
-        assert_eq!(
-            however_cut(LIMITS, version, stream),
-            expected,
-            "{}",
-            stream.escape_ascii()
-        );
+        let expected = Outcome { frames, noise_len, left_len: 0, error: None };
+        assert_eq!(however_cut(LIMITS, version, stream), expected, "{}", stream.escape_ascii());
     }
 }
 
 #[test]
 fn an_unfinished_stream_keeps_exactly_the_unfinished_frame() {
-    for left in [
-        "S",
-        "SEND",
-        "SEND\n",
-        "SEND\na:b\r",
-        "SEND\na:b\n\nbody",
-        "\r",
-    ] {
+    for left in ["S", "SEND", "SEND\n", "SEND\na:b\r", "SEND\na:b\n\nbody", "\r"] {
         let stream = format!("SEND\n\nx\0\n{left}");
         let outcome = however_cut(LIMITS, Version::V1_2, stream.as_bytes());
         assert_eq!(outcome.frames.len(), 1);
@@ -214,14 +176,8 @@ fn bad_streams_give_the_same_error_however_they_are_cut() {
         ("\rx", FrameError::LoneCarriageReturn { line: 1 }),
         ("\n\n\r\r\n", FrameError::LoneCarriageReturn { line: 1 }),
         ("SEND\rx", FrameError::LoneCarriageReturn { line: 1 }),
-        (
-            "SEND\na:\rb\n\n\0",
-            FrameError::LoneCarriageReturn { line: 2 },
-        ),
-        (
-            "SEND\na:b\n\r\0",
-            FrameError::LoneCarriageReturn { line: 3 },
-        ),
+        ("SEND\na:\rb\n\n\0", FrameError::LoneCarriageReturn { line: 2 }),
+        ("SEND\na:b\n\r\0", FrameError::LoneCarriageReturn { line: 3 }),
         ("SEND\0", FrameError::NulInHead { line: 1 }),
         ("SEND\na:\0", FrameError::NulInHead { line: 2 }),
         ("SEND\n\0", FrameError::NulInHead { line: 2 }),
@@ -230,27 +186,12 @@ fn bad_streams_give_the_same_error_however_they_are_cut() {
         ("SEND\na:\\t\n\n\0", FrameError::UndefinedEscape { line: 2 }),
         ("SEND\na\\:b\n\n\0", FrameError::UndefinedEscape { line: 2 }),
         ("SENDSENDSEND\n\n\0", FrameError::CommandTooLong { max: 10 }),
-        (
-            "SEND\na:bbbbbbbbbbb\n\n\0",
-            FrameError::HeaderTooLong { line: 2, max: 12 },
-        ),
-        (
-            "SEND\na:b\nc:d\ne:f\ng:h\n\n\0",
-            FrameError::TooManyHeaders { max: 3 },
-        ),
-        (
-            "SEND\na:bbbbbbbbbb\nc:bbbbbbbbbb\ne:ff\n\n\0",
-            FrameError::HeadTooLong { max: 34 },
-        ),
+        ("SEND\na:bbbbbbbbbbb\n\n\0", FrameError::HeaderTooLong { line: 2, max: 12 }),
+        ("SEND\na:b\nc:d\ne:f\ng:h\n\n\0", FrameError::TooManyHeaders { max: 3 }),
+        ("SEND\na:bbbbbbbbbb\nc:bbbbbbbbbb\ne:ff\n\n\0", FrameError::HeadTooLong { max: 34 }),
         // The line's limit and the head's are passed by the same octets: the first to be passed counts.
-        (
-            "SEND\na:bbbbbbbbbb\nc:bbbbbbbbbb\ne:ffffffffffff",
-            FrameError::HeadTooLong { max: 34 },
-        ),
-        (
-            "SEND\n\nbbbbbbbbbbbbbbbbbbbbb\0",
-            FrameError::BodyTooLong { max: 20 },
-        ),
+        ("SEND\na:bbbbbbbbbb\nc:bbbbbbbbbb\ne:ffffffffffff", FrameError::HeadTooLong { max: 34 }),
+        ("SEND\n\nbbbbbbbbbbbbbbbbbbbbb\0", FrameError::BodyTooLong { max: 20 }),
         (
             "SEND\na:bbbbbbbbbb\nc:bbbbbb\n\nbbbbbbbbbbbbbbbbbbbb",
             FrameError::FrameTooLong { max: 48 },
@@ -259,19 +200,10 @@ fn bad_streams_give_the_same_error_however_they_are_cut() {
             "SEND\nabcd:efgh\n\nhello\0SEND\ncontent-length:21\n\n",
             FrameError::HeaderTooLong { line: 2, max: 12 },
         ),
-        (
-            "SEND\na:\\n\na:\\\n\n\0",
-            FrameError::UndefinedEscape { line: 3 },
-        ),
-        (
-            "A\n\n\0B\n\n\0C\n\n\0\r\rD\n\n\0",
-            FrameError::LoneCarriageReturn { line: 1 },
-        ),
+        ("SEND\na:\\n\na:\\\n\n\0", FrameError::UndefinedEscape { line: 3 }),
+        ("A\n\n\0B\n\n\0C\n\n\0\r\rD\n\n\0", FrameError::LoneCarriageReturn { line: 1 }),
         ("A\nb\nc:\rd", FrameError::LoneCarriageReturn { line: 3 }),
-        (
-            "A\na:1\na:2\na:3\na:4\n",
-            FrameError::TooManyHeaders { max: 3 },
-        ),
+        ("A\na:1\na:2\na:3\na:4\n", FrameError::TooManyHeaders { max: 3 }),
     ];
     for (stream, expected) in rows {
         let outcome = however_cut(small, Version::V1_2, stream.as_bytes());
@@ -279,20 +211,11 @@ fn bad_streams_give_the_same_error_however_they_are_cut() {
     }
     let counted: [(&str, FrameError); 6] = [
         ("content-length:-1", FrameError::InvalidContentLength),
-        (
-            "content-length:18446744073709551616",
-            FrameError::InvalidContentLength,
-        ),
+        ("content-length:18446744073709551616", FrameError::InvalidContentLength),
         ("content-length:1e3", FrameError::InvalidContentLength),
         ("content-length:1001", FrameError::BodyTooLong { max: 1000 }),
-        (
-            "content-length:2",
-            FrameError::MissingTerminator { content_length: 2 },
-        ),
-        (
-            "content-length:2\ncontent-length:3",
-            FrameError::MissingTerminator { content_length: 2 },
-        ),
+        ("content-length:2", FrameError::MissingTerminator { content_length: 2 }),
+        ("content-length:2\ncontent-length:3", FrameError::MissingTerminator { content_length: 2 }),
     ];
     for (header, expected) in counted {
         let stream = format!("SEND\n{header}\n\nabc\0");

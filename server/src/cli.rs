@@ -182,11 +182,7 @@ pub struct CheckConfigArgs {
 #[derive(Debug, Args)]
 pub struct CtlArgs {
     /// A command and its arguments; try `warren ctl --help`
-    #[arg(
-        value_name = "COMMAND",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
 }
 
@@ -240,25 +236,17 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
     try_parse(arguments).map_err(|error| {
         // Nobody is left to tell when even this cannot be printed.
         let printed = error.print();
-        if error.use_stderr() || printed.is_err() {
-            exit::USAGE.into()
-        } else {
-            ExitCode::SUCCESS
-        }
+        if error.use_stderr() || printed.is_err() { exit::USAGE.into() } else { ExitCode::SUCCESS }
     })
 }
 
 fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let mut arguments = arguments.into_iter().peekable();
     let named_ctl = |program: &OsString| {
-        Path::new(program)
-            .file_stem()
-            .is_some_and(|name| name == "rabbitmqctl")
+        Path::new(program).file_stem().is_some_and(|name| name == "rabbitmqctl")
     };
     if arguments.next_if(named_ctl).is_some() {
-        return Ok(Command::Ctl(CtlArgs {
-            arguments: arguments.collect(),
-        }));
+        return Ok(Command::Ctl(CtlArgs { arguments: arguments.collect() }));
     }
     let mut definition = definition();
     let mut matches = definition.try_get_matches_from_mut(arguments)?;

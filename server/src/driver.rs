@@ -111,7 +111,15 @@ enum Read {
 impl<S: Session + Unpin, T: AsyncRead + AsyncWrite + Unpin> Driver<S, T> {
     pub(crate) fn new(session: S, stream: T) -> Self {
         let carry = BytesMut::new();
-        Self { session, stream, carry, writing: Writing::default(), sleep: None, farewell: None, closed: false }
+        Self {
+            session,
+            stream,
+            carry,
+            writing: Writing::default(),
+            sleep: None,
+            farewell: None,
+            closed: false,
+        }
     }
 
     /// Runs to the end of the connection.

@@ -106,7 +106,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         (Service::Amqp, None, &settings.amqp.listen, &mut addresses.amqp),
         (Service::Amqp, settings.amqp_tls(), &settings.amqp.tls.listen, &mut addresses.amqp_tls),
         (Service::Stomp, None, &settings.stomp.listen, &mut addresses.stomp),
-        (Service::Stomp, settings.stomp_tls(), &settings.stomp.tls.listen, &mut addresses.stomp_tls),
+        (
+            Service::Stomp,
+            settings.stomp_tls(),
+            &settings.stomp.tls.listen,
+            &mut addresses.stomp_tls,
+        ),
     ] {
         if wanted.as_slice().is_empty() {
             continue;
@@ -128,7 +133,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let socket = control::bind(&control)
         .map_err(|source| StartError::File { path: control.clone(), source })?;
     let stop = shutdown.clone();
-    tasks.spawn(control::serve(Arc::clone(&node), socket, stopping.clone(), addresses.clone(), stop));
+    tasks.spawn(control::serve(
+        Arc::clone(&node),
+        socket,
+        stopping.clone(),
+        addresses.clone(),
+        stop,
+    ));
     tasks.spawn(watch::sweep(Arc::clone(&node), stopping.clone()));
     tasks.spawn(watch::alarms(Arc::clone(&node), stopping));
     write_addresses(&node.settings.data_dir, &addresses, &control)?;
@@ -222,8 +233,7 @@ impl Running {
     /// # Errors
     /// The first file that cannot be used.
     pub fn reload_certificates(&self) -> Result<(), tls::TlsError> {
-        let fresh: Vec<_> =
-            self.listening.iter().map(|on| on.load()).collect::<Result<_, _>>()?;
+        let fresh: Vec<_> = self.listening.iter().map(|on| on.load()).collect::<Result<_, _>>()?;
         for (on, config) in self.listening.iter().zip(fresh) {
             on.replace(config);
         }
@@ -244,7 +254,8 @@ impl Running {
         let began = Instant::now();
         let drain = self.node.settings.drain_timeout.duration();
         while self.node.connections.len() > 0 && began.elapsed() < drain {
-            let told = || self.node.connections.all().iter().all(|one| one.describe().send_pend == 0);
+            let told =
+                || self.node.connections.all().iter().all(|one| one.describe().send_pend == 0);
             if began.elapsed() > GOODBYE && told() {
                 break;
             }

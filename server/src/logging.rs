@@ -27,11 +27,7 @@ pub fn init(settings: &Log) -> io::Result<Logging> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (level, handle) = reload::Layer::new(settings.level.targets());
     let lines = lines(settings.format, colours, io::stderr);
-    tracing_subscriber::registry()
-        .with(level)
-        .with(lines)
-        .try_init()
-        .map_err(io::Error::other)?;
+    tracing_subscriber::registry().with(level).with(lines).try_init().map_err(io::Error::other)?;
     Ok(Logging { level: handle })
 }
 
@@ -71,10 +67,7 @@ mod tests {
 
     impl io::Write for Sink {
         fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-            self.0
-                .lock()
-                .expect("no panics here")
-                .extend_from_slice(octets);
+            self.0.lock().expect("no panics here").extend_from_slice(octets);
             Ok(octets.len())
         }
         fn flush(&mut self) -> io::Result<()> {
@@ -103,10 +96,7 @@ mod tests {
     #[test]
     fn the_level_decides_and_can_change() {
         let quiet = logged(LogFormat::Text, "info", None);
-        assert!(
-            !quiet.contains("first") && quiet.contains("second"),
-            "{quiet}"
-        );
+        assert!(!quiet.contains("first") && quiet.contains("second"), "{quiet}");
         let loud = logged(LogFormat::Text, "debug", Some("off"));
         assert!(loud.contains("first") && !loud.contains("second"), "{loud}");
     }
@@ -120,10 +110,8 @@ mod tests {
     #[test]
     fn json_is_one_object_a_line_with_fields_on_top() {
         let text = logged(LogFormat::Json, "debug", None);
-        let lines: Vec<serde_json::Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["message"], "first");
         assert_eq!(lines[0]["queue"], "a");

@@ -122,6 +122,8 @@ pub(crate) struct ConnectionRow {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ChannelRow {
     pub(crate) number: u16,
+    /// It has published.
+    pub(crate) publisher: bool,
     pub(crate) transactional: bool,
     pub(crate) confirm: bool,
     pub(crate) consumer_count: u64,

@@ -134,7 +134,9 @@ impl Writing {
                 Pin::new(&mut *socket).poll_write_vectored(cx, slices)
             };
             match polled {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+                }
                 Poll::Ready(Ok(written)) => {
                     total += written;
                     self.advance(written);
@@ -170,7 +172,9 @@ impl Writing {
         // The octets after the last splice are named in a later call, when the splices are through.
         let tail_at = splices.last().map_or(self.octets_done, |splice| splice.at);
         let tail = std::iter::once(octets(tail_at..self.buffer.octets.len()));
-        for (slot, piece) in out.iter_mut().zip(pieces.chain(tail).filter(|piece| !piece.is_empty())) {
+        for (slot, piece) in
+            out.iter_mut().zip(pieces.chain(tail).filter(|piece| !piece.is_empty()))
+        {
             *slot = IoSlice::new(piece);
             count += 1;
         }

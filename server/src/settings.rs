@@ -52,7 +52,7 @@ pub struct Settings {
     /// The broker's own directory: its control socket and the list of its addresses. Relative to the
     /// working directory.
     pub data_dir: PathBuf,
-    /// What a confirm waits for.
+    /// Where messages and definitions are kept, and so what a confirm says.
     pub durability: Durability,
     /// How long a stopping broker waits for clients to take its goodbye and close.
     pub drain_timeout: TimeSpan,
@@ -78,7 +78,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: "data".into(),
-            durability: Durability::Fsync,
+            durability: Durability::Memory,
             drain_timeout: TimeSpan::seconds(8),
             amqp: Amqp::default(),
             stomp: Stomp::default(),

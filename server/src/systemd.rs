@@ -28,11 +28,7 @@ impl State<'_> {
         match self {
             Self::Ready(status) => format!("READY=1\nSTATUS={}", one_line(status)),
             Self::Starting(status, more) => {
-                format!(
-                    "EXTEND_TIMEOUT_USEC={}\nSTATUS={}",
-                    more.as_micros(),
-                    one_line(status)
-                )
+                format!("EXTEND_TIMEOUT_USEC={}\nSTATUS={}", more.as_micros(), one_line(status))
             }
             Self::Reloading => "RELOADING=1".into(),
             Self::Stopping(status) => format!("STOPPING=1\nSTATUS={}", one_line(status)),
@@ -91,10 +87,7 @@ mod tests {
         send(OsStr::new(&socket), state).expect("sent");
         let mut received = [0; 256];
         let len = systemd.recv(&mut received).expect("received");
-        assert_eq!(
-            &received[..len],
-            b"EXTEND_TIMEOUT_USEC=30000000\nSTATUS=replaying"
-        );
+        assert_eq!(&received[..len], b"EXTEND_TIMEOUT_USEC=30000000\nSTATUS=replaying");
         drop(systemd);
         assert!(send(OsStr::new(&socket), State::Reloading).is_err());
     }

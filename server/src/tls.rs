@@ -62,11 +62,7 @@ impl std::error::Error for TlsError {}
 
 impl TlsError {
     fn new(role: Role, path: &Path, reason: impl Into<String>) -> Self {
-        Self {
-            role,
-            path: path.into(),
-            reason: reason.into(),
-        }
+        Self { role, path: path.into(), reason: reason.into() }
     }
 
     fn from_pem(role: Role, path: &Path, error: pem::Error) -> Self {
@@ -74,10 +70,7 @@ impl TlsError {
             pem::Error::Io(error) => format!("cannot be read: {error}"),
             pem::Error::NoItemsFound => no_items(role, path),
             pem::Error::MissingSectionEnd { end_marker } => {
-                format!(
-                    "has no line {:?}: it is cut off",
-                    String::from_utf8_lossy(&end_marker)
-                )
+                format!("has no line {:?}: it is cut off", String::from_utf8_lossy(&end_marker))
             }
             other => format!("is not PEM: {other}"),
         };
@@ -137,9 +130,7 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
             let of_ca = |reason: String| TlsError::new(Role::ClientCa, path, reason);
             let mut roots = RootCertStore::empty();
             for certificate in certificates(Role::ClientCa, path)? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| of_ca(error.to_string()))?;
+                roots.add(certificate).map_err(|error| of_ca(error.to_string()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if files.require_client_certificate {
@@ -151,9 +142,7 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(of_certificate)?;
+    let mut config = builder.with_single_cert(chain, key).map_err(of_certificate)?;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
     config.ticketer = ring::Ticketer::new().map_err(of_certificate)?;
     Ok(Arc::new(config))
@@ -193,11 +182,7 @@ fn check_pair(
             );
             Err(TlsError::new(Role::Key, &files.key, reason))
         }
-        Err(error) => Err(TlsError::new(
-            Role::Certificate,
-            &files.certificate,
-            error.to_string(),
-        )),
+        Err(error) => Err(TlsError::new(Role::Certificate, &files.certificate, error.to_string())),
     }
 }
 

@@ -274,7 +274,8 @@ impl Peer {
             self.fail("the broker sent a method inside of a content");
         }
         if methods::has_content(&class) {
-            let partial = Partial { method: class, properties: None, body_size: 0, body: Vec::new() };
+            let partial =
+                Partial { method: class, properties: None, body_size: 0, body: Vec::new() };
             self.partial.insert(channel, partial);
         } else {
             self.arrived.entry(channel).or_default().push_back(Incoming::Method(class));
@@ -353,10 +354,12 @@ impl Peer {
     async fn expect_content<M: Method>(&mut self, channel: u16) -> Message<M> {
         let wanted = std::any::type_name::<M>();
         match self.next(channel).await {
-            Incoming::Content(Message { method, properties, body }) => match M::from_class(method) {
-                Ok(method) => Message { method, properties, body },
-                Err(other) => self.fail(&format!("wanted {wanted}, got {other:?}")),
-            },
+            Incoming::Content(Message { method, properties, body }) => {
+                match M::from_class(method) {
+                    Ok(method) => Message { method, properties, body },
+                    Err(other) => self.fail(&format!("wanted {wanted}, got {other:?}")),
+                }
+            }
             Incoming::Method(other) => self.fail(&format!("wanted {wanted}, got {other:?}")),
         }
     }
@@ -432,9 +435,8 @@ impl Peer {
 
     /// Expects the end of the connection and nothing on channel 0 before it.
     pub async fn expect_end(&mut self) {
-        let arrived = self.read_until(DEADLINE, |peer| {
-            peer.arrived.get_mut(&0).and_then(VecDeque::pop_front)
-        });
+        let arrived = self
+            .read_until(DEADLINE, |peer| peer.arrived.get_mut(&0).and_then(VecDeque::pop_front));
         match arrived.await {
             Err(Read::End) => {}
             other => self.fail(&format!("wanted the end of the connection, got {other:?}")),

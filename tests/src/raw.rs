@@ -135,7 +135,9 @@ impl RawPeer {
     pub async fn expect_silence(&mut self, time: Duration) {
         match self.read(time).await {
             Read::Nothing => {}
-            other => self.transcript.fail(format_args!("wanted {time:?} of silence, got {other:?}")),
+            other => {
+                self.transcript.fail(format_args!("wanted {time:?} of silence, got {other:?}"))
+            }
         }
     }
 

@@ -4,10 +4,16 @@
 //! (`conformance/matrix.toml`). Texts of refusals are compared whole, because clients search in them.
 
 mod amqp {
+    mod ack;
     mod channel;
     mod connection;
+    mod consume;
+    mod dispatch;
     mod exchange;
     mod frames;
     mod heartbeats;
+    mod publish;
     mod queue;
+    mod routing;
+    mod tx;
 }

@@ -8,7 +8,12 @@ const US: ConnectionId = ConnectionId(1);
 const THEM: ConnectionId = ConnectionId(2);
 
 fn vhost() -> VirtualHost {
-    VirtualHost::new(VhostName::new("/").unwrap(), Arc::new(MemoryLog), Arc::default())
+    VirtualHost::new(
+        VhostName::new("/").unwrap(),
+        Arc::new(MemoryLog),
+        Arc::default(),
+        Arc::default(),
+    )
 }
 
 fn exchange(name: &str) -> ExchangeName {

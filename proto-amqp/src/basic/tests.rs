@@ -8,19 +8,11 @@ const CHANNEL: ChannelId = ChannelId(0x0102);
 fn an_ack_is_one_frame_of_twenty_one_octets() {
     let mut out = Vec::new();
     write_ack(&mut out, CHANNEL, 0x0A0B, true);
-    assert_eq!(
-        out,
-        [
-            1, 1, 2, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0x0A, 0x0B, 1, 0xCE
-        ]
-    );
+    assert_eq!(out, [1, 1, 2, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0x0A, 0x0B, 1, 0xCE]);
     let payload = frame::parse(&out, 4096).unwrap().unwrap().payload;
     assert_eq!(
         decode_hot(payload),
-        Ok(Some(Hot::Ack(Ack {
-            delivery_tag: 0x0A0B,
-            multiple: true
-        })))
+        Ok(Some(Hot::Ack(Ack { delivery_tag: 0x0A0B, multiple: true })))
     );
 }
 
@@ -31,11 +23,7 @@ fn a_servers_nack_has_the_requeue_bit_set() {
     let payload = frame::parse(&out, 4096).unwrap().unwrap().payload;
     assert_eq!(
         decode_hot(payload),
-        Ok(Some(Hot::Nack(Nack {
-            delivery_tag: 7,
-            multiple: false,
-            requeue: true
-        })))
+        Ok(Some(Hot::Nack(Nack { delivery_tag: 7, multiple: false, requeue: true })))
     );
 }
 
@@ -44,12 +32,8 @@ fn a_publish_is_written_and_read_octets_in_its_names_included() {
     let mut out = Vec::new();
     write_publish(&mut out, CHANNEL, b"", b"\xFF\x00.key", true);
     let payload = frame::parse(&out, 4096).unwrap().unwrap().payload;
-    let expected = Publish {
-        exchange: b"",
-        routing_key: b"\xFF\x00.key",
-        mandatory: true,
-        immediate: false,
-    };
+    let expected =
+        Publish { exchange: b"", routing_key: b"\xFF\x00.key", mandatory: true, immediate: false };
     assert_eq!(decode_hot(payload), Ok(Some(Hot::Publish(expected))));
 }
 
@@ -58,21 +42,13 @@ fn a_publish_cut_anywhere_is_truncated_and_named() {
     let payload = [0, 60, 0, 40, 0, 0, 1, b'e', 2, b'k', b'k', 3];
     assert!(matches!(
         decode_hot(&payload),
-        Ok(Some(Hot::Publish(Publish {
-            mandatory: true,
-            immediate: true,
-            ..
-        })))
+        Ok(Some(Hot::Publish(Publish { mandatory: true, immediate: true, .. })))
     ));
     for len in 4..payload.len() {
         let error = decode_hot(&payload[..len]).unwrap_err();
         assert_eq!(error.kind, MethodErrorKind::Truncated);
         assert_eq!(error.id, Some(MethodId::BASIC_PUBLISH));
-        assert!(
-            error.detail().starts_with("cannot decode <<"),
-            "{}",
-            error.detail()
-        );
+        assert!(error.detail().starts_with("cannot decode <<"), "{}", error.detail());
     }
 }
 
@@ -81,22 +57,13 @@ fn octets_after_the_arguments_and_unused_bits_are_ignored() {
     let payload = [0, 60, 0, 90, 0, 0, 0, 0, 0, 0, 0, 5, 0xFE, 9, 9];
     assert_eq!(
         decode_hot(&payload),
-        Ok(Some(Hot::Reject(Reject {
-            delivery_tag: 5,
-            requeue: false
-        })))
+        Ok(Some(Hot::Reject(Reject { delivery_tag: 5, requeue: false })))
     );
 }
 
 #[test]
 fn what_is_not_hot_is_left_to_others() {
-    for payload in [
-        &[][..],
-        &[0, 60, 0],
-        &[0, 60, 0, 20],
-        &[0, 61, 0, 40],
-        &[1, 60, 0, 80],
-    ] {
+    for payload in [&[][..], &[0, 60, 0], &[0, 60, 0, 20], &[0, 61, 0, 40], &[1, 60, 0, 80]] {
         assert_eq!(decode_hot(payload), Ok(None), "{payload:?}");
     }
 }
@@ -147,11 +114,7 @@ fn the_announced_content_length_is_exact() {
             let mut out = Vec::new();
             write_content_header(&mut out, CHANNEL, 0, &[0x10, 0, 2]);
             write_body(&mut out, CHANNEL, &vec![0; body_len], frame_max);
-            assert_eq!(
-                content_len(3, body_len, frame_max),
-                out.len(),
-                "{body_len} {frame_max}"
-            );
+            assert_eq!(content_len(3, body_len, frame_max), out.len(), "{body_len} {frame_max}");
         }
     }
 }
@@ -167,11 +130,6 @@ fn an_empty_body_has_no_frame() {
 fn prefix_body_and_suffix_make_the_frame_that_write_body_writes() {
     let mut whole = Vec::new();
     write_body(&mut whole, CHANNEL, b"body", 4096);
-    let parts = [
-        &body_frame_prefix(CHANNEL, 4)[..],
-        b"body",
-        &body_frame_suffix(),
-    ]
-    .concat();
+    let parts = [&body_frame_prefix(CHANNEL, 4)[..], b"body", &body_frame_suffix()].concat();
     assert_eq!(parts, whole);
 }

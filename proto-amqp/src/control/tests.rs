@@ -19,11 +19,7 @@ fn payload(class: u16, method: u16, arguments: &[u8]) -> Vec<u8> {
 fn queue_declare(name: &[u8], table: &[u8]) -> Vec<u8> {
     let len = u32::try_from(table.len()).unwrap().to_be_bytes();
     let name_len = u8::try_from(name.len()).unwrap();
-    payload(
-        50,
-        10,
-        &[&[0, 0, name_len], name, &[0b10], &len, table].concat(),
-    )
+    payload(50, 10, &[&[0, 0, name_len], name, &[0b10], &len, table].concat())
 }
 
 fn decoded(payload: &[u8]) -> AMQPClass {
@@ -78,9 +74,7 @@ fn every_method_cut_anywhere_is_truncated_and_never_incomplete() {
 #[test]
 fn arguments_are_those_that_amq_protocol_knows() {
     let mut table = Vec::new();
-    TableWriter::new(&mut table)
-        .write(b"x-max-length", Value::LongInt(7))
-        .unwrap();
+    TableWriter::new(&mut table).write(b"x-max-length", Value::LongInt(7)).unwrap();
     let AMQPClass::Queue(queue::AMQPMethod::Declare(declare)) =
         decoded(&queue_declare("Käfer".as_bytes(), &table))
     else {
@@ -88,10 +82,7 @@ fn arguments_are_those_that_amq_protocol_knows() {
     };
     assert_eq!(declare.queue.as_str(), "Käfer");
     assert!(declare.durable && !declare.passive);
-    assert_eq!(
-        declare.arguments.inner().get("x-max-length"),
-        Some(&AMQPValue::LongInt(7))
-    );
+    assert_eq!(declare.arguments.inner().get("x-max-length"), Some(&AMQPValue::LongInt(7)));
 }
 
 #[test]
@@ -99,10 +90,7 @@ fn malformed_utf8_in_a_short_string_is_refused_without_naming_the_method() {
     for name in [&b"\xFF"[..], b"ok\xC3", b"\xED\xA0\x80", b"\xC0\x80"] {
         let error = refused(&queue_declare(name, &[]));
         assert_eq!(error.kind, MethodErrorKind::MalformedUtf8);
-        assert_eq!(
-            (error.code(), error.close_id()),
-            (ReplyCode::FRAME_ERROR, MethodId::NONE)
-        );
+        assert_eq!((error.code(), error.close_id()), (ReplyCode::FRAME_ERROR, MethodId::NONE));
         assert_eq!(error.detail(), "Malformed UTF-8 in shortstr");
     }
 }
@@ -126,37 +114,19 @@ fn tables_beyond_the_limits_are_refused() {
     assert_eq!(error.code(), ReplyCode::SYNTAX_ERROR);
     assert_eq!(error.detail(), "field table nested deeper than 32 levels");
     let wide = b"\x01aV".repeat(1025);
-    assert_eq!(
-        refused(&queue_declare(b"q", &wide)).kind,
-        MethodErrorKind::TableTooLarge
-    );
+    assert_eq!(refused(&queue_declare(b"q", &wide)).kind, MethodErrorKind::TableTooLarge);
     let long = [&b"\x01aS"[..], &200_000u32.to_be_bytes(), &vec![0; 200_000]].concat();
     let error = refused(&queue_declare(b"q", &long));
-    assert_eq!(
-        error.detail(),
-        "field table with more than 1024 entries or 131072 octets"
-    );
+    assert_eq!(error.detail(), "field table with more than 1024 entries or 131072 octets");
 }
 
 #[test]
 fn a_malformed_table_cannot_be_decoded() {
     let error = refused(&queue_declare(b"q", b"\x01a?"));
-    assert_eq!(
-        error.kind,
-        MethodErrorKind::BadArguments("unknown field type")
-    );
+    assert_eq!(error.kind, MethodErrorKind::BadArguments("unknown field type"));
     assert_eq!(error.code(), ReplyCode::FRAME_ERROR);
-    assert_eq!(
-        error.detail(),
-        "cannot decode <<0,0,1,113,2,0,0,0,3,1,97,63>>"
-    );
-    assert_eq!(
-        error.close_id(),
-        MethodId {
-            class: 50,
-            method: 10
-        }
-    );
+    assert_eq!(error.detail(), "cannot decode <<0,0,1,113,2,0,0,0,3,1,97,63>>");
+    assert_eq!(error.close_id(), MethodId { class: 50, method: 10 });
     let error = refused(&queue_declare(b"q", b"\x01aS\0\0\0\x09x"));
     assert!(matches!(error.kind, MethodErrorKind::BadArguments(_)));
 }
@@ -165,10 +135,7 @@ fn a_malformed_table_cannot_be_decoded() {
 fn a_field_name_that_is_not_utf8_is_refused() {
     // amq_protocol has no other place for it. RabbitMQ: accepts it.
     let error = refused(&queue_declare(b"q", b"\x01\xFFV"));
-    assert_eq!(
-        error.kind,
-        MethodErrorKind::BadArguments("a field name is not UTF-8")
-    );
+    assert_eq!(error.kind, MethodErrorKind::BadArguments("a field name is not UTF-8"));
 }
 
 #[test]
@@ -177,16 +144,10 @@ fn the_argument_table_keeps_order_and_duplicates() {
     let payload = queue_declare(b"q", table);
     let contents = argument_table(&payload, Version::V0_9_1).unwrap();
     assert_eq!(contents, table);
-    assert_eq!(
-        TableReader::new(contents).get(b"a"),
-        Some(Value::ShortShortUint(1))
-    );
+    assert_eq!(TableReader::new(contents).get(b"a"), Some(Value::ShortShortUint(1)));
     assert_eq!(argument_table(&[0, 90, 0, 10], Version::V0_9_1), None);
     assert_eq!(argument_table(&[0, 99, 0, 10], Version::V0_9_1), None);
-    assert_eq!(
-        argument_table(&payload[..payload.len() - 1], Version::V0_9_1),
-        None
-    );
+    assert_eq!(argument_table(&payload[..payload.len() - 1], Version::V0_9_1), None);
 }
 
 #[test]
@@ -209,10 +170,9 @@ fn close() -> AMQPClass {
 #[test]
 fn connection_close_has_other_numbers_in_0_8() {
     let close_ok = AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
-    for (method, numbers, numbers_0_8) in [
-        (close(), [0, 10, 0, 50], [0, 10, 0, 60]),
-        (close_ok, [0, 10, 0, 51], [0, 10, 0, 61]),
-    ] {
+    for (method, numbers, numbers_0_8) in
+        [(close(), [0, 10, 0, 50], [0, 10, 0, 60]), (close_ok, [0, 10, 0, 51], [0, 10, 0, 61])]
+    {
         let octets = encoded(&method, Version::V0_9_1);
         let octets_0_8 = encoded(&method, Version::V0_8);
         assert_eq!(octets[..4], numbers);
@@ -223,34 +183,19 @@ fn connection_close_has_other_numbers_in_0_8() {
         let error = decode(&octets, Version::V0_8).unwrap_err();
         assert_eq!(error.kind, MethodErrorKind::UnknownMethod);
     }
-    assert_eq!(
-        method::id_of(&close(), Version::V0_8),
-        MethodId {
-            class: 10,
-            method: 60
-        }
-    );
+    assert_eq!(method::id_of(&close(), Version::V0_8), MethodId { class: 10, method: 60 });
 }
 
 #[test]
 fn a_malformed_close_in_0_8_is_named_by_its_numbers_there() {
     let error = decode(&payload(10, 60, &[1]), Version::V0_8).unwrap_err();
-    assert_eq!(
-        error.close_id(),
-        MethodId {
-            class: 10,
-            method: 60
-        }
-    );
+    assert_eq!(error.close_id(), MethodId { class: 10, method: 60 });
 }
 
 #[test]
 fn channel_open_ok_has_no_argument_in_0_8() {
     let open_ok = AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}));
-    assert_eq!(
-        encoded(&open_ok, Version::V0_9_1),
-        [0, 20, 0, 11, 0, 0, 0, 0]
-    );
+    assert_eq!(encoded(&open_ok, Version::V0_9_1), [0, 20, 0, 11, 0, 0, 0, 0]);
     assert_eq!(encoded(&open_ok, Version::V0_8), [0, 20, 0, 11]);
     assert_eq!(decode(&[0, 20, 0, 11], Version::V0_8), Ok(open_ok));
 }
@@ -274,22 +219,11 @@ fn basic_consume_has_no_arguments_table_in_0_8() {
     // A table that 0-8 cannot carry is not dropped in silence.
     let mut arguments = FieldTable::default();
     arguments.insert("x-priority".into(), AMQPValue::LongInt(1));
-    let with_table = basic::AMQPMethod::Consume(basic::Consume {
-        arguments,
-        ..consume
-    });
+    let with_table = basic::AMQPMethod::Consume(basic::Consume { arguments, ..consume });
     let mut out = Vec::new();
-    let id = MethodId {
-        class: 60,
-        method: 20,
-    };
+    let id = MethodId { class: 60, method: 20 };
     assert_eq!(
-        encode(
-            ChannelId(1),
-            &AMQPClass::Basic(with_table),
-            Version::V0_8,
-            &mut out
-        ),
+        encode(ChannelId(1), &AMQPClass::Basic(with_table), Version::V0_8, &mut out),
         Err(EncodeError::Arguments(id))
     );
     assert!(out.is_empty());
@@ -306,10 +240,7 @@ fn methods_newer_than_0_8_are_not_written_to_0_8() {
         let id = method::id_of(&method, Version::V0_9_1);
         assert_eq!(
             encode(ChannelId(0), &method, Version::V0_8, &mut out),
-            Err(EncodeError::NotInVersion {
-                id,
-                version: Version::V0_8
-            })
+            Err(EncodeError::NotInVersion { id, version: Version::V0_8 })
         );
         assert_eq!(out, [1, 2]);
         encode(ChannelId(0), &method, Version::V0_9, &mut out).unwrap();
@@ -330,14 +261,7 @@ fn basic_recover_has_two_numbers_in_0_9_and_each_its_answer() {
     assert_eq!(encoded(&recover_ok, Version::V0_9_1), [0, 60, 0, 111]);
     for (request, answer) in [(102, 101), (110, 111)] {
         let mut out = Vec::new();
-        encode_recover_ok(
-            ChannelId(1),
-            MethodId {
-                class: 60,
-                method: request,
-            },
-            &mut out,
-        );
+        encode_recover_ok(ChannelId(1), MethodId { class: 60, method: request }, &mut out);
         assert_eq!(out, [1, 0, 1, 0, 0, 0, 4, 0, 60, 0, answer, 0xCE]);
     }
 }

@@ -79,12 +79,7 @@ const fn entry(
     sender: Sender,
     arguments: &'static [Argument],
 ) -> Entry {
-    Entry {
-        id: id(class, method),
-        name,
-        sender,
-        arguments,
-    }
+    Entry { id: id(class, method), name, sender, arguments }
 }
 
 #[rustfmt::skip]
@@ -192,8 +187,5 @@ pub(crate) fn on_the_wire(id: MethodId, version: Version) -> Option<MethodId> {
 /// Whether 0-8 does not have the method: blocked, unblocked, update-secret and its answer, binding of
 /// exchanges, nack, and class confirm.
 fn is_newer_than_0_8(id: MethodId) -> bool {
-    matches!(
-        (id.class, id.method),
-        (10, 60..=71) | (40, 30..=51) | (60, 120) | (85, _)
-    )
+    matches!((id.class, id.method), (10, 60..=71) | (40, 30..=51) | (60, 120) | (85, _))
 }

@@ -45,11 +45,7 @@ fn known_ids_are_those_of_the_version() {
         (id(0, 0), [false; 3]),
         (id(u16::MAX, u16::MAX), [false; 3]),
     ] {
-        assert_eq!(
-            VERSIONS.map(|version| is_known(numbers, version)),
-            known,
-            "{numbers:?}"
-        );
+        assert_eq!(VERSIONS.map(|version| is_known(numbers, version)), known, "{numbers:?}");
     }
 }
 
@@ -68,11 +64,7 @@ fn server_methods_are_known_but_not_the_clients() {
         (id(10, 60), false),
     ] {
         assert!(is_known(numbers, Version::V0_9_1));
-        assert_eq!(
-            is_client_method(numbers, Version::V0_9_1),
-            client,
-            "{numbers}"
-        );
+        assert_eq!(is_client_method(numbers, Version::V0_9_1), client, "{numbers}");
     }
     assert!(is_client_method(id(10, 60), Version::V0_8));
     assert!(!is_client_method(id(9, 9), Version::V0_9_1));
@@ -94,10 +86,7 @@ fn numbers_on_the_wire_lead_back_to_their_method() {
 fn an_unknown_method_is_named_by_its_numbers() {
     let error = refused(&[0, 99, 0, 7, 1, 2], Version::V0_9_1);
     assert_eq!(error.id, Some(id(99, 7)));
-    assert_eq!(
-        (error.code(), error.close_id()),
-        (ReplyCode::COMMAND_INVALID, id(99, 7))
-    );
+    assert_eq!((error.code(), error.close_id()), (ReplyCode::COMMAND_INVALID, id(99, 7)));
     assert_eq!(error.to_string(), "99,7: unimplemented method");
 }
 
@@ -105,15 +94,8 @@ fn an_unknown_method_is_named_by_its_numbers() {
 fn a_payload_without_ids_is_a_frame_error() {
     for payload in [&[][..], &[0], &[0, 60], &[0, 60, 0]] {
         let error = refused(payload, Version::V0_9_1);
-        assert_eq!(
-            (error.code(), error.close_id()),
-            (ReplyCode::FRAME_ERROR, MethodId::NONE)
-        );
-        assert!(
-            error.detail().ends_with(">>: unknown_frame"),
-            "{}",
-            error.detail()
-        );
+        assert_eq!((error.code(), error.close_id()), (ReplyCode::FRAME_ERROR, MethodId::NONE));
+        assert!(error.detail().ends_with(">>: unknown_frame"), "{}", error.detail());
     }
 }
 
@@ -122,16 +104,9 @@ fn nack_is_hot_but_unknown_in_0_8() {
     let payload = [0, 60, 0, 120, 0, 0, 0, 0, 0, 0, 0, 1, 3];
     assert_eq!(
         decode(&payload, Version::V0_9),
-        Ok(Method::Nack(Nack {
-            delivery_tag: 1,
-            multiple: true,
-            requeue: true
-        }))
+        Ok(Method::Nack(Nack { delivery_tag: 1, multiple: true, requeue: true }))
     );
-    assert_eq!(
-        refused(&payload, Version::V0_8).kind,
-        MethodErrorKind::UnknownMethod
-    );
+    assert_eq!(refused(&payload, Version::V0_8).kind, MethodErrorKind::UnknownMethod);
 }
 
 #[test]

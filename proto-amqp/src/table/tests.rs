@@ -73,10 +73,7 @@ fn every_other_letter_is_refused() {
         if EVERY_TYPE.iter().any(|(known, _)| *known == letter) {
             continue;
         }
-        assert_eq!(
-            check_default(&entry(letter, &[0; 8])),
-            Err(TableError::UnknownType(letter))
-        );
+        assert_eq!(check_default(&entry(letter, &[0; 8])), Err(TableError::UnknownType(letter)));
     }
 }
 
@@ -95,10 +92,7 @@ fn every_type_reads_as_the_value_that_deployed_peers_mean() {
         Value::LongLongIntOfText(-4),
         Value::Float(1.0),
         Value::Double(1.0),
-        Value::Decimal {
-            scale: 2,
-            value: 256,
-        },
+        Value::Decimal { scale: 2, value: 256 },
         Value::LongString(b"hi"),
         Value::Array(ArrayReader::new(&[b't', 1])),
         Value::Timestamp(9),
@@ -113,9 +107,7 @@ fn every_type_reads_as_the_value_that_deployed_peers_mean() {
         assert_eq!(reader.next(), None);
         assert_eq!(expected.letter(), letter);
         let mut written = Vec::new();
-        TableWriter::new(&mut written)
-            .write(b"a", expected)
-            .unwrap();
+        TableWriter::new(&mut written).write(b"a", expected).unwrap();
         assert_eq!(written, table);
     }
 }
@@ -134,11 +126,7 @@ fn nesting_is_accepted_to_the_limit_and_refused_beyond_it() {
 
 #[test]
 fn ten_thousand_nested_tables_or_arrays_cost_a_refusal_and_no_stack() {
-    let limits = Limits {
-        depth: usize::MAX,
-        entries: usize::MAX,
-        len: usize::MAX,
-    };
+    let limits = Limits { depth: usize::MAX, entries: usize::MAX, len: usize::MAX };
     for letter in [b'F', b'A'] {
         assert_eq!(
             check(&nested(letter, 10_000), limits),
@@ -149,29 +137,17 @@ fn ten_thousand_nested_tables_or_arrays_cost_a_refusal_and_no_stack() {
 
 #[test]
 fn a_depth_of_one_allows_a_flat_table_and_a_depth_of_zero_none() {
-    let flat = Limits {
-        depth: 1,
-        ..Limits::default()
-    };
+    let flat = Limits { depth: 1, ..Limits::default() };
     assert_eq!(check(&entry(b't', &[1]), flat), Ok(()));
-    assert_eq!(
-        check(&entry(b'F', &[0; 4]), flat),
-        Err(TableError::TooDeep { max: 1 })
-    );
-    let none = Limits {
-        depth: 0,
-        ..Limits::default()
-    };
+    assert_eq!(check(&entry(b'F', &[0; 4]), flat), Err(TableError::TooDeep { max: 1 }));
+    let none = Limits { depth: 0, ..Limits::default() };
     assert_eq!(check(&[], none), Err(TableError::TooDeep { max: 0 }));
 }
 
 #[test]
 fn levels_that_have_ended_do_not_count_towards_the_depth() {
     let table: Vec<u8> = (0..100).flat_map(|_| nested(b'F', 20)).collect();
-    let limits = Limits {
-        entries: usize::MAX,
-        ..Limits::default()
-    };
+    let limits = Limits { entries: usize::MAX, ..Limits::default() };
     assert_eq!(check(&table, limits), Ok(()));
 }
 
@@ -184,9 +160,7 @@ fn entries_are_counted_at_all_levels_together() {
     assert_eq!(check_default(&one_more), refused);
     let mut array = Vec::new();
     TableWriter::new(&mut array)
-        .array(b"a", |array| {
-            (0..ENTRIES_MAX).try_for_each(|_| array.write(Value::Void))
-        })
+        .array(b"a", |array| (0..ENTRIES_MAX).try_for_each(|_| array.write(Value::Void)))
         .unwrap();
     assert_eq!(check_default(&array), refused);
 }
@@ -196,26 +170,17 @@ fn a_table_of_the_largest_length_is_accepted_and_one_octet_more_is_not() {
     let with_len = |len: usize| {
         let value = vec![0; len - 7];
         let mut table = Vec::new();
-        TableWriter::new(&mut table)
-            .write(b"a", Value::ByteArray(&value))
-            .unwrap();
+        TableWriter::new(&mut table).write(b"a", Value::ByteArray(&value)).unwrap();
         table
     };
     assert_eq!(check_default(&with_len(LEN_MAX)), Ok(()));
-    assert_eq!(
-        check_default(&with_len(LEN_MAX + 1)),
-        Err(TableError::TooLarge { max: LEN_MAX })
-    );
+    assert_eq!(check_default(&with_len(LEN_MAX + 1)), Err(TableError::TooLarge { max: LEN_MAX }));
 }
 
 #[test]
 fn a_value_may_not_run_out_of_its_table_into_the_enclosing_one() {
     // The inner table has three octets, its one entry five; the outer table has the octets.
-    let table = [
-        entry(b'F', &[0, 0, 0, 3, 1, b'k', b'B', 7]),
-        entry(b't', &[1]),
-    ]
-    .concat();
+    let table = [entry(b'F', &[0, 0, 0, 3, 1, b'k', b'B', 7]), entry(b't', &[1])].concat();
     assert_eq!(check_default(&table), Err(TableError::Truncated));
     // The same with a name, with a long string and with a nested table.
     for inner in [
@@ -223,11 +188,7 @@ fn a_value_may_not_run_out_of_its_table_into_the_enclosing_one() {
         &[0, 0, 0, 7, 1, b'k', b'S', 0, 0, 0, 2, b'a', b'b'],
         &[0, 0, 0, 7, 1, b'k', b'F', 0, 0, 0, 3, 1, b'k', b'V'],
     ] {
-        assert_eq!(
-            check_default(&entry(b'F', inner)),
-            Err(TableError::Truncated),
-            "{inner:?}"
-        );
+        assert_eq!(check_default(&entry(b'F', inner)), Err(TableError::Truncated), "{inner:?}");
     }
 }
 
@@ -265,10 +226,7 @@ fn a_reader_of_unchecked_octets_stops_at_the_first_bad_entry() {
 
 #[test]
 fn a_boolean_other_than_zero_is_true() {
-    assert_eq!(
-        TableReader::new(&entry(b't', &[2])).get(b"a"),
-        Some(Value::Boolean(true))
-    );
+    assert_eq!(TableReader::new(&entry(b't', &[2])).get(b"a"), Some(Value::Boolean(true)));
 }
 
 #[test]
@@ -309,22 +267,12 @@ fn a_nested_table_is_written_and_read_again() {
     assert_eq!(contents.len(), out.len() - 5);
     assert_eq!(check_default(contents), Ok(()));
     let table = TableReader::new(contents);
-    let Some(Value::Array(mut deaths)) = table.get(b"x-death") else {
-        panic!("{table:?}")
-    };
-    let Some(Value::Table(death)) = deaths.next() else {
-        panic!("{deaths:?}")
-    };
-    assert_eq!(
-        death.get(b"count").and_then(|count| count.as_integer()),
-        Some(3)
-    );
+    let Some(Value::Array(mut deaths)) = table.get(b"x-death") else { panic!("{table:?}") };
+    let Some(Value::Table(death)) = deaths.next() else { panic!("{deaths:?}") };
+    assert_eq!(death.get(b"count").and_then(|count| count.as_integer()), Some(3));
     assert!(matches!(death.get(b"routing-keys"), Some(Value::Array(keys)) if keys.count() == 1));
     assert!(matches!(deaths.next(), Some(Value::Array(_))));
-    assert_eq!(
-        table.get(b"empty"),
-        Some(Value::Table(TableReader::new(&[])))
-    );
+    assert_eq!(table.get(b"empty"), Some(Value::Table(TableReader::new(&[]))));
 }
 
 #[test]
@@ -343,8 +291,6 @@ fn a_failed_write_leaves_nothing_behind() {
         Err(TableError::NameTooLong(256))
     );
     assert_eq!(out, [1, 2, 3]);
-    TableWriter::new(&mut out)
-        .write(&long[..255], Value::Void)
-        .unwrap();
+    TableWriter::new(&mut out).write(&long[..255], Value::Void).unwrap();
     assert_eq!(out.len(), 3 + 1 + 255 + 1);
 }

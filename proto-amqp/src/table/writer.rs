@@ -16,9 +16,7 @@ pub fn write_table(
     out: &mut Vec<u8>,
     write: impl FnOnce(&mut TableWriter<'_>) -> Result<(), TableError>,
 ) -> Result<(), TableError> {
-    or_undo(out, |out| {
-        counted(out, |out| write(&mut TableWriter { out }))
-    })
+    or_undo(out, |out| counted(out, |out| write(&mut TableWriter { out })))
 }
 
 /// Writes the entries of a table.

@@ -24,9 +24,7 @@ pub(crate) fn control_methods() -> impl Strategy<Value = Vec<AMQPClass>> {
             let mut methods = connection_methods(&a, &table, short, long);
             methods.extend(channel_methods(&a, bits, short));
             methods.extend(topology_methods(&a, &b, &c, &table, bits, long));
-            methods.extend(basic_methods(
-                &a, &b, &c, &table, bits, short, long, longlong,
-            ));
+            methods.extend(basic_methods(&a, &b, &c, &table, bits, short, long, longlong));
             methods.extend(small_methods(bits));
             methods
         })
@@ -53,25 +51,11 @@ fn connection_methods(
             response: name.as_str().into(),
             locale: name.clone(),
         }),
-        M::Secure(connection::Secure {
-            challenge: name.as_str().into(),
-        }),
-        M::SecureOk(connection::SecureOk {
-            response: name.as_str().into(),
-        }),
-        M::Tune(connection::Tune {
-            channel_max: short,
-            frame_max: long,
-            heartbeat: short,
-        }),
-        M::TuneOk(connection::TuneOk {
-            channel_max: short,
-            frame_max: long,
-            heartbeat: short,
-        }),
-        M::Open(connection::Open {
-            virtual_host: name.clone(),
-        }),
+        M::Secure(connection::Secure { challenge: name.as_str().into() }),
+        M::SecureOk(connection::SecureOk { response: name.as_str().into() }),
+        M::Tune(connection::Tune { channel_max: short, frame_max: long, heartbeat: short }),
+        M::TuneOk(connection::TuneOk { channel_max: short, frame_max: long, heartbeat: short }),
+        M::Open(connection::Open { virtual_host: name.clone() }),
         M::OpenOk(connection::OpenOk {}),
         M::Close(connection::Close {
             reply_code: short,
@@ -80,9 +64,7 @@ fn connection_methods(
             method_id: short,
         }),
         M::CloseOk(connection::CloseOk {}),
-        M::Blocked(connection::Blocked {
-            reason: name.clone(),
-        }),
+        M::Blocked(connection::Blocked { reason: name.clone() }),
         M::Unblocked(connection::Unblocked {}),
         M::UpdateSecret(connection::UpdateSecret {
             new_secret: name.as_str().into(),
@@ -99,12 +81,8 @@ fn channel_methods(name: &ShortString, bits: u8, short: u16) -> Vec<AMQPClass> {
     [
         M::Open(channel::Open {}),
         M::OpenOk(channel::OpenOk {}),
-        M::Flow(channel::Flow {
-            active: bits & 1 != 0,
-        }),
-        M::FlowOk(channel::FlowOk {
-            active: bits & 1 != 0,
-        }),
+        M::Flow(channel::Flow { active: bits & 1 != 0 }),
+        M::FlowOk(channel::FlowOk { active: bits & 1 != 0 }),
         M::Close(channel::Close {
             reply_code: short,
             reply_text: name.clone(),
@@ -140,11 +118,7 @@ fn topology_methods(
                 arguments: table.clone(),
             }),
             M::DeclareOk(exchange::DeclareOk {}),
-            M::Delete(exchange::Delete {
-                exchange: a.clone(),
-                if_unused: bit(0),
-                nowait: bit(1),
-            }),
+            M::Delete(exchange::Delete { exchange: a.clone(), if_unused: bit(0), nowait: bit(1) }),
             M::DeleteOk(exchange::DeleteOk {}),
             M::Bind(exchange::Bind {
                 destination: a.clone(),
@@ -190,22 +164,15 @@ fn topology_methods(
                 arguments: table.clone(),
             }),
             M::BindOk(queue::BindOk {}),
-            M::Purge(queue::Purge {
-                queue: a.clone(),
-                nowait: bit(0),
-            }),
-            M::PurgeOk(queue::PurgeOk {
-                message_count: long,
-            }),
+            M::Purge(queue::Purge { queue: a.clone(), nowait: bit(0) }),
+            M::PurgeOk(queue::PurgeOk { message_count: long }),
             M::Delete(queue::Delete {
                 queue: a.clone(),
                 if_unused: bit(0),
                 if_empty: bit(1),
                 nowait: bit(2),
             }),
-            M::DeleteOk(queue::DeleteOk {
-                message_count: long,
-            }),
+            M::DeleteOk(queue::DeleteOk { message_count: long }),
             M::Unbind(queue::Unbind {
                 queue: a.clone(),
                 exchange: b.clone(),
@@ -219,10 +186,7 @@ fn topology_methods(
     exchange.into_iter().chain(queue).collect()
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one value of each type for all methods"
-)]
+#[expect(clippy::too_many_arguments, reason = "one value of each type for all methods")]
 fn basic_methods(
     a: &ShortString,
     b: &ShortString,
@@ -236,10 +200,7 @@ fn basic_methods(
     use basic::AMQPMethod as M;
     let bit = |n: u8| bits >> n & 1 != 0;
     [
-        M::Qos(basic::Qos {
-            prefetch_count: short,
-            global: bit(0),
-        }),
+        M::Qos(basic::Qos { prefetch_count: short, global: bit(0) }),
         M::QosOk(basic::QosOk {}),
         M::Consume(basic::Consume {
             queue: a.clone(),
@@ -250,16 +211,9 @@ fn basic_methods(
             nowait: bit(3),
             arguments: table.clone(),
         }),
-        M::ConsumeOk(basic::ConsumeOk {
-            consumer_tag: a.clone(),
-        }),
-        M::Cancel(basic::Cancel {
-            consumer_tag: a.clone(),
-            nowait: bit(0),
-        }),
-        M::CancelOk(basic::CancelOk {
-            consumer_tag: a.clone(),
-        }),
+        M::ConsumeOk(basic::ConsumeOk { consumer_tag: a.clone() }),
+        M::Cancel(basic::Cancel { consumer_tag: a.clone(), nowait: bit(0) }),
+        M::CancelOk(basic::CancelOk { consumer_tag: a.clone() }),
         M::Publish(basic::Publish {
             exchange: a.clone(),
             routing_key: b.clone(),
@@ -279,10 +233,7 @@ fn basic_methods(
             exchange: b.clone(),
             routing_key: c.clone(),
         }),
-        M::Get(basic::Get {
-            queue: a.clone(),
-            no_ack: bit(0),
-        }),
+        M::Get(basic::Get { queue: a.clone(), no_ack: bit(0) }),
         M::GetOk(basic::GetOk {
             delivery_tag: longlong,
             redelivered: bit(0),
@@ -291,22 +242,12 @@ fn basic_methods(
             message_count: long,
         }),
         M::GetEmpty(basic::GetEmpty {}),
-        M::Ack(basic::Ack {
-            delivery_tag: longlong,
-            multiple: bit(0),
-        }),
-        M::Reject(basic::Reject {
-            delivery_tag: longlong,
-            requeue: bit(0),
-        }),
+        M::Ack(basic::Ack { delivery_tag: longlong, multiple: bit(0) }),
+        M::Reject(basic::Reject { delivery_tag: longlong, requeue: bit(0) }),
         M::RecoverAsync(basic::RecoverAsync { requeue: bit(0) }),
         M::Recover(basic::Recover { requeue: bit(0) }),
         M::RecoverOk(basic::RecoverOk {}),
-        M::Nack(basic::Nack {
-            delivery_tag: longlong,
-            multiple: bit(0),
-            requeue: bit(1),
-        }),
+        M::Nack(basic::Nack { delivery_tag: longlong, multiple: bit(0), requeue: bit(1) }),
     ]
     .map(AMQPClass::Basic)
     .into()
@@ -324,9 +265,7 @@ fn small_methods(bits: u8) -> Vec<AMQPClass> {
             read: bit(4),
         })),
         AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})),
-        AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select {
-            nowait: bit(0),
-        })),
+        AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: bit(0) })),
         AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})),
         AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {})),
         AMQPClass::Tx(tx::AMQPMethod::SelectOk(tx::SelectOk {})),

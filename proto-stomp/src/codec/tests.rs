@@ -20,11 +20,7 @@ fn plain(frame: &Frame<'_>, wire_len: usize) -> Plain {
             ParsedCommand::Known(command) => command.to_string(),
             ParsedCommand::Unknown(word) => format!("?{}", text(word)),
         },
-        headers: frame
-            .headers
-            .iter()
-            .map(|(name, value)| (text(name), text(value)))
-            .collect(),
+        headers: frame.headers.iter().map(|(name, value)| (text(name), text(value))).collect(),
         body: frame.body.to_vec(),
         wire_len,
     }
@@ -63,10 +59,7 @@ fn error_of(version: Version, input: &[u8]) -> FrameError {
 }
 
 fn pairs(headers: &[(&str, &str)]) -> Vec<(String, String)> {
-    headers
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 const VERSIONS: [Version; 3] = [Version::V1_0, Version::V1_1, Version::V1_2];
@@ -77,10 +70,7 @@ fn a_send_is_command_headers_and_body() {
     for version in VERSIONS {
         let frame = first(version, input).unwrap().unwrap();
         assert_eq!(frame.command, "SEND");
-        assert_eq!(
-            frame.headers,
-            pairs(&[("destination", "/queue/a"), ("foo", "bar")])
-        );
+        assert_eq!(frame.headers, pairs(&[("destination", "/queue/a"), ("foo", "bar")]));
         assert_eq!(frame.body, b"hello\n");
         assert_eq!(frame.wire_len, input.len());
     }
@@ -94,9 +84,7 @@ fn a_frame_may_have_no_headers() {
 #[test]
 fn cr_lf_ends_lines_in_every_version_and_is_kept_in_the_body() {
     for version in VERSIONS {
-        let frame = first(version, b"SEND\r\na:b\r\nc:d\n\r\nx\r\ny\0")
-            .unwrap()
-            .unwrap();
+        let frame = first(version, b"SEND\r\na:b\r\nc:d\n\r\nx\r\ny\0").unwrap().unwrap();
         assert_eq!(frame.headers, pairs(&[("a", "b"), ("c", "d")]));
         assert_eq!(frame.body, b"x\r\ny");
     }
@@ -114,12 +102,7 @@ fn a_lone_cr_is_refused_in_the_head_and_between_frames() {
     ] {
         for version in VERSIONS {
             let expected = FrameError::LoneCarriageReturn { line };
-            assert_eq!(
-                error_of(version, input),
-                expected,
-                "{}",
-                input.escape_ascii()
-            );
+            assert_eq!(error_of(version, input), expected, "{}", input.escape_ascii());
         }
     }
 }
@@ -142,16 +125,10 @@ fn half_a_line_end_between_frames_waits_for_the_other_half() {
     let mut scratch = HeaderBlock::new();
     let decoded = decoder.decode(b"\n\r", &mut scratch).unwrap();
     assert!(matches!(decoded, Decoded::Noise { wire_len: 1 }));
-    assert!(matches!(
-        decoder.decode(b"\r", &mut scratch),
-        Ok(Decoded::Incomplete)
-    ));
+    assert!(matches!(decoder.decode(b"\r", &mut scratch), Ok(Decoded::Incomplete)));
     let decoded = decoder.decode(b"\r\n", &mut scratch).unwrap();
     assert!(matches!(decoded, Decoded::Noise { wire_len: 2 }));
-    assert!(matches!(
-        decoder.decode(b"", &mut scratch),
-        Ok(Decoded::Incomplete)
-    ));
+    assert!(matches!(decoder.decode(b"", &mut scratch), Ok(Decoded::Incomplete)));
 }
 
 #[test]
@@ -165,10 +142,7 @@ fn the_first_colon_separates_name_and_value() {
 #[test]
 fn a_line_without_colon_or_without_name_is_refused() {
     for version in VERSIONS {
-        for input in [
-            b"SEND\na:b\nno colon\n\n\0".as_slice(),
-            b"SEND\na:b\n:value\n\n\0",
-        ] {
+        for input in [b"SEND\na:b\nno colon\n\n\0".as_slice(), b"SEND\na:b\n:value\n\n\0"] {
             assert_eq!(error_of(version, input), FrameError::NotAHeader { line: 3 });
         }
     }
@@ -178,18 +152,9 @@ fn a_line_without_colon_or_without_name_is_refused() {
 fn blanks_before_a_value_are_dropped_in_1_0_only_and_others_never() {
     let input = b"SEND\n a : b c  \n\n\0";
     assert_eq!(headers_of(Version::V1_0, input), pairs(&[(" a ", "b c  ")]));
-    assert_eq!(
-        headers_of(Version::V1_1, input),
-        pairs(&[(" a ", " b c  ")])
-    );
-    assert_eq!(
-        headers_of(Version::V1_2, input),
-        pairs(&[(" a ", " b c  ")])
-    );
-    assert_eq!(
-        headers_of(Version::V1_0, b"SEND\na:   \n\n\0"),
-        pairs(&[("a", "")])
-    );
+    assert_eq!(headers_of(Version::V1_1, input), pairs(&[(" a ", " b c  ")]));
+    assert_eq!(headers_of(Version::V1_2, input), pairs(&[(" a ", " b c  ")]));
+    assert_eq!(headers_of(Version::V1_0, b"SEND\na:   \n\n\0"), pairs(&[("a", "")]));
 }
 
 #[test]
@@ -197,10 +162,7 @@ fn the_opening_frame_follows_the_version_it_asks_for() {
     let rows: [(&[u8], &str); 5] = [
         (b"CONNECT\nlogin: guest\n\n\0", "guest"),
         (b"CONNECT\naccept-version:1.0\nlogin: guest\n\n\0", "guest"),
-        (
-            b"CONNECT\naccept-version:1.0,1.2\nlogin: guest\n\n\0",
-            " guest",
-        ),
+        (b"CONNECT\naccept-version:1.0,1.2\nlogin: guest\n\n\0", " guest"),
         (b"STOMP\naccept-version:1.1\nlogin: guest\n\n\0", " guest"),
         (b"CONNECTED\nversion:1.2\nlogin: guest\n\n\0", " guest"),
     ];
@@ -228,9 +190,7 @@ fn of_a_repeated_header_the_first_wins_and_names_are_case_sensitive() {
     let mut decoder = Decoder::new(LIMITS);
     let mut scratch = HeaderBlock::new();
     let decoded = decoder.decode(input, &mut scratch).unwrap();
-    let Decoded::Frame { frame, .. } = decoded else {
-        panic!("{decoded:?}")
-    };
+    let Decoded::Frame { frame, .. } = decoded else { panic!("{decoded:?}") };
     assert_eq!(frame.headers.get("foo"), Some(b"1".as_slice()));
     assert_eq!(frame.headers.get("Foo"), None);
     assert_eq!(frame.headers.len(), 3);
@@ -275,12 +235,7 @@ fn opening_frames_take_undefined_escapes_literally_in_every_version() {
 
 #[test]
 fn content_length_is_honoured_on_every_frame() {
-    for command in [
-        Command::Send,
-        Command::Subscribe,
-        Command::Disconnect,
-        Command::Message,
-    ] {
+    for command in [Command::Send, Command::Subscribe, Command::Disconnect, Command::Message] {
         let input = format!("{command}\ncontent-length:3\n\na\0b\0next");
         let frame = first(Version::V1_0, input.as_bytes()).unwrap().unwrap();
         assert_eq!(frame.body, b"a\0b", "{command}");
@@ -290,9 +245,7 @@ fn content_length_is_honoured_on_every_frame() {
 
 #[test]
 fn content_length_may_have_blanks_around_it() {
-    let frame = first(Version::V1_2, b"SEND\ncontent-length:  3 \n\na\0b\0")
-        .unwrap()
-        .unwrap();
+    let frame = first(Version::V1_2, b"SEND\ncontent-length:  3 \n\na\0b\0").unwrap().unwrap();
     assert_eq!(frame.body, b"a\0b");
 }
 
@@ -301,25 +254,12 @@ fn of_two_content_lengths_the_first_counts_even_if_the_second_is_none() {
     let input = b"SEND\ncontent-length:1\ncontent-length:-1\n\na\0";
     assert_eq!(first(Version::V1_2, input).unwrap().unwrap().body, b"a");
     let input = b"SEND\ncontent-length:x\ncontent-length:1\n\na\0";
-    assert_eq!(
-        error_of(Version::V1_2, input),
-        FrameError::InvalidContentLength
-    );
+    assert_eq!(error_of(Version::V1_2, input), FrameError::InvalidContentLength);
 }
 
 #[test]
 fn a_content_length_that_is_no_number_of_octets_is_refused() {
-    for value in [
-        "-1",
-        "1e3",
-        "",
-        " ",
-        "18446744073709551616",
-        "00000000000",
-        "0x1",
-        "3,3",
-        "+3",
-    ] {
+    for value in ["-1", "1e3", "", " ", "18446744073709551616", "00000000000", "0x1", "3,3", "+3"] {
         let input = format!("SEND\ncontent-length:{value}\n\nabc\0");
         for version in VERSIONS {
             let error = error_of(version, input.as_bytes());
@@ -335,10 +275,7 @@ fn a_declared_length_beyond_the_limit_is_refused_before_the_body_arrives() {
         let error = error_of(Version::V1_2, input.as_bytes());
         assert_eq!(error, FrameError::BodyTooLong { max: 1000 });
     }
-    assert_eq!(
-        first(Version::V1_2, b"SEND\ncontent-length:1000\n\n"),
-        Ok(None)
-    );
+    assert_eq!(first(Version::V1_2, b"SEND\ncontent-length:1000\n\n"), Ok(None));
 }
 
 #[test]
@@ -352,9 +289,7 @@ fn a_counted_body_must_be_followed_by_nul() {
 
 #[test]
 fn a_counted_body_of_nothing_is_a_frame() {
-    let frame = first(Version::V1_2, b"SEND\ncontent-length:0\n\n\0")
-        .unwrap()
-        .unwrap();
+    let frame = first(Version::V1_2, b"SEND\ncontent-length:0\n\n\0").unwrap().unwrap();
     assert_eq!(frame.body, b"");
 }
 
@@ -376,9 +311,7 @@ fn a_nul_in_the_head_is_refused_at_once() {
 
 #[test]
 fn an_unknown_command_is_a_frame_for_the_session_to_refuse() {
-    let frame = first(Version::V1_2, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\0")
-        .unwrap()
-        .unwrap();
+    let frame = first(Version::V1_2, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\0").unwrap().unwrap();
     assert_eq!(frame.command, "?GET / HTTP/1.1");
 }
 
@@ -412,14 +345,7 @@ fn the_head_as_a_whole_is_bounded() {
     // The command's line takes 5 octets, each of seven headers 8,192 with its end.
     let seven = [b"a:".as_slice(), &[b'x'; 8189], b"\n"].concat().repeat(7);
     let frame = |last: usize| {
-        [
-            b"SEND\n".as_slice(),
-            &seven,
-            b"b:",
-            &vec![b'y'; last - 3],
-            b"\n\n\0",
-        ]
-        .concat()
+        [b"SEND\n".as_slice(), &seven, b"b:", &vec![b'y'; last - 3], b"\n\n\0"].concat()
     };
     let left = 65_536 - 5 - seven.len();
     assert!(first(Version::V1_2, &frame(left)).unwrap().is_some());
@@ -464,24 +390,14 @@ fn before_login_the_whole_frame_is_bounded() {
         [head.as_bytes(), &vec![b'x'; body], b"\0"].concat()
     };
     let room = 65_536 - counted(10_000).len() + 10_000;
-    let frame = first_within(limits, Version::V1_0, &counted(room))
-        .unwrap()
-        .unwrap();
+    let frame = first_within(limits, Version::V1_0, &counted(room)).unwrap().unwrap();
     assert_eq!(frame.wire_len, 65_536);
-    assert_eq!(
-        first_within(limits, Version::V1_0, &counted(room + 1)),
-        expected
-    );
+    assert_eq!(first_within(limits, Version::V1_0, &counted(room + 1)), expected);
 
     let uncounted = |len: usize| [b"CONNECT\n\n".as_slice(), &vec![b'x'; len - 10], b"\0"].concat();
-    let frame = first_within(limits, Version::V1_0, &uncounted(65_536))
-        .unwrap()
-        .unwrap();
+    let frame = first_within(limits, Version::V1_0, &uncounted(65_536)).unwrap().unwrap();
     assert_eq!(frame.wire_len, 65_536);
-    assert_eq!(
-        first_within(limits, Version::V1_0, &uncounted(65_537)),
-        expected
-    );
+    assert_eq!(first_within(limits, Version::V1_0, &uncounted(65_537)), expected);
 }
 
 #[test]
@@ -495,16 +411,10 @@ fn limits_that_leave_no_room_refuse_and_do_not_overflow() {
         frame_len_max: 0,
     };
     assert!(first_within(nothing, Version::V1_2, b"SEND\n\n\0").is_err());
-    let short = Limits {
-        frame_len_max: 6,
-        ..LIMITS
-    };
+    let short = Limits { frame_len_max: 6, ..LIMITS };
     let expected = Err(FrameError::FrameTooLong { max: 6 });
     assert_eq!(first_within(short, Version::V1_2, b"SEND\n\n\0"), expected);
-    assert_eq!(
-        first_within(short, Version::V1_2, b"SEND\na:b\n\n\0"),
-        expected
-    );
+    assert_eq!(first_within(short, Version::V1_2, b"SEND\na:b\n\n\0"), expected);
     let everything = Limits {
         command_len_max: usize::MAX,
         header_count_max: usize::MAX,
@@ -514,23 +424,14 @@ fn limits_that_leave_no_room_refuse_and_do_not_overflow() {
         frame_len_max: usize::MAX,
     };
     let input = b"SEND\na:b\n\nbody\0";
-    assert!(
-        first_within(everything, Version::V1_2, input)
-            .unwrap()
-            .is_some()
-    );
+    assert!(first_within(everything, Version::V1_2, input).unwrap().is_some());
     let input = b"SEND\ncontent-length:9999999999\n\nbody\0";
     assert_eq!(first_within(everything, Version::V1_2, input), Ok(None));
 }
 
 #[test]
 fn an_error_stays_the_same_error() {
-    for input in [
-        b"SEND\nx\n\n\0".as_slice(),
-        b"SEND\ncontent-length:1\n\nab",
-        b"SEND\0",
-        b"\rx",
-    ] {
+    for input in [b"SEND\nx\n\n\0".as_slice(), b"SEND\ncontent-length:1\n\nab", b"SEND\0", b"\rx"] {
         let mut decoder = Decoder::new(LIMITS);
         let mut scratch = HeaderBlock::new();
         let once = decoder.decode(input, &mut scratch).unwrap_err();
@@ -542,18 +443,11 @@ fn an_error_stays_the_same_error() {
 fn an_input_that_shrinks_against_the_contract_is_incomplete() {
     let mut decoder = Decoder::new(LIMITS);
     let mut scratch = HeaderBlock::new();
-    for (long, short) in [
-        (b"SEND\na:b\nc".as_slice(), b"SE".as_slice()),
-        (b"SEND\na:b\n\nbody", b"SEND"),
-    ] {
-        assert!(matches!(
-            decoder.decode(long, &mut scratch),
-            Ok(Decoded::Incomplete)
-        ));
-        assert!(matches!(
-            decoder.decode(short, &mut scratch),
-            Ok(Decoded::Incomplete)
-        ));
+    for (long, short) in
+        [(b"SEND\na:b\nc".as_slice(), b"SE".as_slice()), (b"SEND\na:b\n\nbody", b"SEND")]
+    {
+        assert!(matches!(decoder.decode(long, &mut scratch), Ok(Decoded::Incomplete)));
+        assert!(matches!(decoder.decode(short, &mut scratch), Ok(Decoded::Incomplete)));
     }
 }
 
@@ -565,14 +459,8 @@ fn a_slow_body_is_searched_once() {
     let mut scratch = HeaderBlock::new();
     for _ in 0..500 {
         input.push(b'x');
-        assert!(matches!(
-            decoder.decode(&input, &mut scratch),
-            Ok(Decoded::Incomplete)
-        ));
-        let Progress::Body {
-            search: BodySearch::UpToNul { searched },
-            ..
-        } = decoder.progress
+        assert!(matches!(decoder.decode(&input, &mut scratch), Ok(Decoded::Incomplete)));
+        let Progress::Body { search: BodySearch::UpToNul { searched }, .. } = decoder.progress
         else {
             panic!("{:?}", decoder.progress)
         };
@@ -580,9 +468,7 @@ fn a_slow_body_is_searched_once() {
     }
     input.push(0);
     let decoded = decoder.decode(&input, &mut scratch).unwrap();
-    let Decoded::Frame { frame, .. } = decoded else {
-        panic!("{decoded:?}")
-    };
+    let Decoded::Frame { frame, .. } = decoded else { panic!("{decoded:?}") };
     assert_eq!(frame.body.len(), input.len() - head_len - 1);
     assert_eq!(frame.headers.get("a"), Some(b"b".as_slice()));
 }
@@ -592,10 +478,7 @@ fn a_version_set_between_frames_holds_for_the_next() {
     let mut decoder = Decoder::new(LIMITS);
     let mut scratch = HeaderBlock::new();
     let input = b"SEND\na:\\t\n\n\0";
-    assert!(matches!(
-        decoder.decode(input, &mut scratch),
-        Ok(Decoded::Frame { .. })
-    ));
+    assert!(matches!(decoder.decode(input, &mut scratch), Ok(Decoded::Frame { .. })));
     decoder.set_version(Version::V1_2);
     assert!(decoder.decode(input, &mut scratch).is_err());
 }
@@ -605,10 +488,7 @@ fn limits_set_between_frames_hold_for_the_next() {
     let mut decoder = Decoder::new(LIMITS);
     let mut scratch = HeaderBlock::new();
     let input = b"SEND\n\nhello\0";
-    assert!(matches!(
-        decoder.decode(input, &mut scratch),
-        Ok(Decoded::Frame { .. })
-    ));
+    assert!(matches!(decoder.decode(input, &mut scratch), Ok(Decoded::Frame { .. })));
     decoder.set_limits(Limits::after_login(4));
     assert!(decoder.decode(input, &mut scratch).is_err());
 }
@@ -617,15 +497,11 @@ fn limits_set_between_frames_hold_for_the_next() {
 fn scratch_keeps_nothing_of_an_earlier_frame() {
     let mut decoder = Decoder::new(LIMITS);
     let mut scratch = HeaderBlock::new();
-    for (input, expected) in [
-        (b"SEND\na:\\\\\nb:1\n\n\0".as_slice(), 2),
-        (b"SEND\nc:\\c\n\n\0", 1),
-        (b"SEND\n\n\0", 0),
-    ] {
+    for (input, expected) in
+        [(b"SEND\na:\\\\\nb:1\n\n\0".as_slice(), 2), (b"SEND\nc:\\c\n\n\0", 1), (b"SEND\n\n\0", 0)]
+    {
         let decoded = decoder.decode(input, &mut scratch).unwrap();
-        let Decoded::Frame { frame, .. } = decoded else {
-            panic!("{decoded:?}")
-        };
+        let Decoded::Frame { frame, .. } = decoded else { panic!("{decoded:?}") };
         assert_eq!(frame.headers.iter().len(), expected);
     }
 }

@@ -20,6 +20,7 @@ use crate::node::ChannelRow;
 /// What others may see of a channel, for lists.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
+    pub(super) publisher: AtomicBool,
     pub(super) transactional: AtomicBool,
     pub(super) confirm: AtomicBool,
     pub(super) consumers: AtomicU32,
@@ -36,6 +37,7 @@ impl Facts {
         let order = Ordering::Relaxed;
         ChannelRow {
             number,
+            publisher: self.publisher.load(order),
             transactional: self.transactional.load(order),
             confirm: self.confirm.load(order),
             consumer_count: self.consumers.load(order).into(),
@@ -57,6 +59,8 @@ pub(super) struct Channel {
     pub(super) closing: bool,
     /// The content that is arriving in pieces.
     pub(super) content: ContentAssembler,
+    /// It has published: noted once, for lists.
+    pub(super) has_published: bool,
     /// What an empty queue name means.
     pub(super) last_queue: Option<QueueName>,
     /// `basic.qos` for consumers to come; 0 is no limit.
@@ -78,7 +82,10 @@ impl Channel {
 }
 
 impl Session {
-    pub(super) fn on_method_of_closed_channel(&mut self, frame: &Frame<'_>) -> Result<(), Exception> {
+    pub(super) fn on_method_of_closed_channel(
+        &mut self,
+        frame: &Frame<'_>,
+    ) -> Result<(), Exception> {
         let class = control::decode(frame.payload, self.version)
             .map_err(|error| Exception::malformed_method(&error))?;
         match class {
@@ -213,14 +220,21 @@ impl Session {
         self.node.counters.channels_closed.increment(1);
     }
 
-    pub(super) fn on_confirm(&mut self, id: ChannelId, class: &confirm::AMQPMethod) -> Result<(), Exception> {
+    pub(super) fn on_confirm(
+        &mut self,
+        id: ChannelId,
+        class: &confirm::AMQPMethod,
+    ) -> Result<(), Exception> {
         let select_id = MethodId { class: 85, method: 10 };
         let confirm::AMQPMethod::Select(select) = class else {
             return Err(Exception::unimplemented(MethodId { class: 85, method: 11 }));
         };
         let Some(channel) = self.channels.get_mut(&id.0) else { return Ok(()) };
         if channel.transaction.is_some() {
-            return Err(Exception::precondition("cannot switch from tx to confirm mode", select_id));
+            return Err(Exception::precondition(
+                "cannot switch from tx to confirm mode",
+                select_id,
+            ));
         }
         channel.confirms.get_or_insert_with(Confirms::default);
         channel.facts.confirm.store(true, Ordering::Relaxed);

@@ -130,8 +130,7 @@ impl Session {
         self.send(ChannelId::CONNECTION, AMQPClass::Connection(close));
         self.set_phase(Phase::Closing);
         let heartbeat = self.heartbeats.interval;
-        let wait =
-            if heartbeat.is_zero() { CLOSE_TIMEOUT } else { heartbeat.min(CLOSE_TIMEOUT) };
+        let wait = if heartbeat.is_zero() { CLOSE_TIMEOUT } else { heartbeat.min(CLOSE_TIMEOUT) };
         self.phase_ends = Some(Instant::now() + wait);
     }
 

@@ -99,8 +99,7 @@ mod tests {
 
     fn answers(confirms: &mut Confirms, durable: u64) -> (u64, Vec<u8>) {
         let mut octets = Vec::new();
-        let count =
-            confirms.answer(LogPosition(durable), ChannelId(1), |write| write(&mut octets));
+        let count = confirms.answer(LogPosition(durable), ChannelId(1), |write| write(&mut octets));
         (count, octets)
     }
 
@@ -150,8 +149,7 @@ mod tests {
         confirms.refuse(3);
         confirms.refuse(4);
         confirms.published(6, LogPosition(0));
-        let expected =
-            [(2, true, true), (3, false, false), (4, false, false), (6, true, true)];
+        let expected = [(2, true, true), (3, false, false), (4, false, false), (6, true, true)];
         assert_eq!(answers(&mut confirms, 0), (4, acks(&expected)));
     }
 }

@@ -256,7 +256,9 @@ impl Session {
                 Ok(())
             }
             Basic::Get(get) => self.on_get(id, &get),
-            Basic::RecoverAsync(recover) => self.on_recover(id, recover.requeue, RECOVER_ASYNC, payload),
+            Basic::RecoverAsync(recover) => {
+                self.on_recover(id, recover.requeue, RECOVER_ASYNC, payload)
+            }
             Basic::Recover(recover) => self.on_recover(id, recover.requeue, RECOVER, payload),
             other => {
                 let class = AMQPClass::Basic(other);
@@ -497,9 +499,7 @@ impl Session {
         })?;
         let resource = Resource::Queue(name.clone());
         let access = &self.node.broker.access;
-        access
-            .check(&identity.user, &identity.vhost, &resource, Access::Read)
-            .map_err(refused)?;
+        access.check(&identity.user, &identity.vhost, &resource, Access::Read).map_err(refused)?;
         let queue = vhost.queue_for(&name, self.id).map_err(refused)?;
         let now = self.node.clock.now();
         let mut effects = Effects::default();

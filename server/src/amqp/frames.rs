@@ -160,7 +160,10 @@ impl Session {
         }
     }
 
-    pub(super) fn flush_settling_first(&mut self, settling: &mut Settling) -> Result<(), Exception> {
+    pub(super) fn flush_settling_first(
+        &mut self,
+        settling: &mut Settling,
+    ) -> Result<(), Exception> {
         if let Err((id, exception)) = self.flush_settling(settling) {
             self.on_exception(id, &exception);
         }
@@ -225,7 +228,11 @@ impl Session {
         }
     }
 
-    pub(super) fn on_content_frame(&mut self, frame: &Frame<'_>, run: &mut Run<'_>) -> Result<(), Exception> {
+    pub(super) fn on_content_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        run: &mut Run<'_>,
+    ) -> Result<(), Exception> {
         let id = frame.channel;
         if self.phase != Phase::Running {
             return Ok(());

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use broker_core::access::{LoginError, User};
 use broker_core::name::VhostName;
-use proto_amqp::handshake::{Capabilities, Credentials, amqplain, plain};
 use proto_amqp::control::protocol::{AMQPClass, connection};
 use proto_amqp::control::types::{AMQPValue, FieldTable, LongString};
+use proto_amqp::handshake::{Capabilities, Credentials, amqplain, plain};
 use proto_amqp::{ChannelId, FRAME_MIN_SIZE, MethodId, ReplyCode, Version};
 use tracing::{info, warn};
 
@@ -105,7 +105,8 @@ impl Session {
         let response = start_ok.response.as_bytes();
         let offered = self.node.settings.auth.mechanisms.iter().copied();
         let wanted = start_ok.mechanism.as_str();
-        let Some(mechanism) = offered.into_iter().find(|mechanism| mechanism.name() == wanted) else {
+        let Some(mechanism) = offered.into_iter().find(|mechanism| mechanism.name() == wanted)
+        else {
             self.fall_silent("the client asked for a mechanism that was not offered");
             return;
         };

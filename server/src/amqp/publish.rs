@@ -4,14 +4,17 @@
 //! each, under one hold of the queue's lock, and its messages are still slices of the read buffer then.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker_core::log::LogPosition;
-use broker_core::queue::arguments::TTL_MAX;
 use broker_core::queue::BATCH_MAX;
+use broker_core::queue::arguments::TTL_MAX;
 use broker_core::{Attributes, Message, Publication, Refusal, Spans};
 use proto_amqp::properties::{self, Properties};
 use proto_amqp::table::{TableReader, Value, write_table};
-use proto_amqp::{ChannelId, Content, ContentHeader, FrameKind, MethodId, Publish, ReplyCode, basic, frame};
+use proto_amqp::{
+    ChannelId, Content, ContentHeader, FrameKind, MethodId, Publish, ReplyCode, basic, frame,
+};
 
 use super::confirm::Confirms;
 use super::deliveries::write_content;
@@ -197,6 +200,10 @@ impl Session {
         self.note_publish(publish_len(&checked.publication));
         let (Some(vhost), Some(identity)) = (&self.vhost, &self.identity) else { return Ok(()) };
         let Some(channel) = self.channels.get_mut(&id.0) else { return Ok(()) };
+        if !std::mem::replace(&mut channel.has_published, true) {
+            // Relaxed: for lists.
+            channel.facts.publisher.store(true, Ordering::Relaxed);
+        }
         let asking = Asking { node: &self.node, vhost, identity };
         let refused = |refusal: Refusal| Exception::refused(&refusal, PUBLISH);
         let copies = CarbonCopies::of(&checked.properties)?;

@@ -131,8 +131,7 @@ impl Session {
     /// A connection that has just been accepted.
     pub(crate) fn new(node: Arc<Node>, peer: SocketAddr, host: SocketAddr, ssl: bool) -> Self {
         let id = node.broker.next_connection_id();
-        let outlet =
-            Arc::new(Outlet::new(Deliveries::new(Arc::clone(&node), HANDSHAKE_FRAME_MAX)));
+        let outlet = Arc::new(Outlet::new(Deliveries::new(Arc::clone(&node), HANDSHAKE_FRAME_MAX)));
         let connected_at = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));

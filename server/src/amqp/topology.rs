@@ -29,13 +29,15 @@ impl Request {
     }
 
     fn exchange(&self, name: &str) -> Result<ExchangeName, Exception> {
-        ExchangeName::new(name)
-            .map_err(|error| Exception::new(ReplyCode::SYNTAX_ERROR, error.to_string(), self.method))
+        ExchangeName::new(name).map_err(|error| {
+            Exception::new(ReplyCode::SYNTAX_ERROR, error.to_string(), self.method)
+        })
     }
 
     fn queue(&self, name: &str) -> Result<QueueName, Exception> {
-        QueueName::new(name)
-            .map_err(|error| Exception::new(ReplyCode::SYNTAX_ERROR, error.to_string(), self.method))
+        QueueName::new(name).map_err(|error| {
+            Exception::new(ReplyCode::SYNTAX_ERROR, error.to_string(), self.method)
+        })
     }
 }
 
@@ -73,7 +75,9 @@ impl Session {
     }
 
     fn arguments(&self, payload: &[u8]) -> Arguments {
-        control::argument_table(payload, self.version).map(Arguments::from_table).unwrap_or_default()
+        control::argument_table(payload, self.version)
+            .map(Arguments::from_table)
+            .unwrap_or_default()
     }
 
     /// An exchange that an argument names: an alternate or a dead-letter exchange.
@@ -289,7 +293,11 @@ impl Session {
         let now = self.node.clock.now();
         let found = if name.as_str() == REPLY_TO {
             // RabbitMQ: the pseudo queue is always there.
-            return Ok(queue::DeclareOk { queue: REPLY_TO.into(), message_count: 0, consumer_count: 1 });
+            return Ok(queue::DeclareOk {
+                queue: REPLY_TO.into(),
+                message_count: 0,
+                consumer_count: 1,
+            });
         } else if declare.passive || name.as_str().starts_with("amq.rabbitmq.reply-to.") {
             let found = request.vhost.queue(&name).map_err(request.refused())?;
             // Whoever answers may ask whether the asker is still there.

@@ -64,7 +64,11 @@ impl Transaction {
 }
 
 impl Session {
-    pub(super) fn on_tx(&mut self, id: ChannelId, method: &tx::AMQPMethod) -> Result<(), Exception> {
+    pub(super) fn on_tx(
+        &mut self,
+        id: ChannelId,
+        method: &tx::AMQPMethod,
+    ) -> Result<(), Exception> {
         use tx::AMQPMethod as Tx;
         match method {
             Tx::Select(_) => self.on_tx_select(id),

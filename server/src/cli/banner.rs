@@ -1,11 +1,10 @@
-//! What a person sees when the broker is up: where it listens, where the data are, how to publish a
-//! first message.
+//! What a person sees when the broker is up: where it listens, what becomes of messages, how to
+//! publish a first one.
 //!
 //! Plain text without colours, because it may go to a log. The only password that it ever shows is
 //! the one that everybody knows.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 
 use crate::settings::{Durability, Settings};
 
@@ -24,7 +23,7 @@ pub struct BoundAddresses {
     pub metrics: Vec<SocketAddr>,
 }
 
-/// The text, six to ten lines with a line feed at the end of each.
+/// The text, at most ten lines with a line feed at the end of each.
 #[must_use]
 pub fn banner(settings: &Settings, bound: &BoundAddresses) -> String {
     let mut lines = vec![format!("Warren {} is ready.", env!("CARGO_PKG_VERSION"))];
@@ -46,13 +45,13 @@ pub fn banner(settings: &Settings, bound: &BoundAddresses) -> String {
             bound.metrics.iter().map(|address| format!("http://{address}/metrics")).collect();
         row("metrics", shown.join(", "));
     }
-    let data_dir = &settings.data_dir;
-    let data_dir: PathBuf = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());
+    let socket = settings.control_socket();
+    let socket = std::path::absolute(&socket).unwrap_or(socket);
+    row("control", socket.display().to_string());
     let promise = match settings.durability {
-        Durability::Fsync => "a confirm means that the disk has the message",
-        Durability::Os => "a confirm does NOT mean that the disk has the message",
+        Durability::Memory => "kept in memory: they are gone when the broker stops",
     };
-    row("data", format!("{} ({promise})", data_dir.display()));
+    row("messages", promise.to_owned());
 
     let (user, password) = login(settings);
     if let Some(address) = reachable(&bound.amqp) {
@@ -145,7 +144,8 @@ mod tests {
              \x20 AMQP       [::]:5672, 0.0.0.0:5672\n\
              \x20 STOMP      [::1]:61613\n\
              \x20 metrics    http://127.0.0.1:15692/metrics\n\
-             \x20 data       /srv/w (a confirm means that the disk has the message)\n\
+             \x20 control    /srv/w/warren.sock\n\
+             \x20 messages   kept in memory: they are gone when the broker stops\n\
              \x20 pika       python3 -c 'import pika; c = pika.BlockingConnection(pika.URLParameters(\
              \"amqp://guest:guest@127.0.0.1:5672/%2F\")).channel(); c.queue_declare(\"hello\"); \
              c.basic_publish(\"\", \"hello\", b\"hi\")'\n\
@@ -172,10 +172,8 @@ mod tests {
             amqp_tls: vec![address("127.0.0.1:5671")],
             ..BoundAddresses::default()
         };
-        let settings = Settings { durability: Durability::Os, ..Settings::default() };
-        let text = banner(&settings, &bound);
+        let text = banner(&Settings::default(), &bound);
         assert!(text.contains("AMQP TLS   127.0.0.1:5671"), "{text}");
-        assert!(text.contains("NOT"), "{text}");
         for absent in ["STOMP", "metrics", "pika"] {
             assert!(!text.contains(absent), "{text}");
         }

@@ -33,14 +33,10 @@ fn without_a_command_the_broker_starts() {
         "warren --config w.toml --set a=1 --set b=2 --data-dir d",
         "warren server --config w.toml --set a=1 --set b=2 --data-dir d",
     ] {
-        let Command::Server(settings) = parsed(line) else {
-            panic!("{line}")
-        };
+        let Command::Server(settings) = parsed(line) else { panic!("{line}") };
         assert_eq!(settings, expected, "{line}");
     }
-    let Command::Server(settings) = parsed("warren") else {
-        panic!("no command")
-    };
+    let Command::Server(settings) = parsed("warren") else { panic!("no command") };
     assert_eq!(settings, SettingsArgs::default());
 }
 
@@ -64,14 +60,10 @@ fn ctl_reads_its_own_arguments() {
     let words = ["list_queues", "-p", "/", "--formatter", "json", "name"];
     let line = words.join(" ");
     for program in ["warren ctl", "rabbitmqctl", "/usr/sbin/rabbitmqctl"] {
-        let Command::Ctl(args) = parsed(&format!("{program} {line}")) else {
-            panic!("{program}")
-        };
+        let Command::Ctl(args) = parsed(&format!("{program} {line}")) else { panic!("{program}") };
         assert_eq!(args.arguments, words, "{program}");
     }
-    let Command::Ctl(args) = parsed("warren ctl --help") else {
-        panic!("ctl")
-    };
+    let Command::Ctl(args) = parsed("warren ctl --help") else { panic!("ctl") };
     assert_eq!(args.arguments, ["--help"]);
 }
 
@@ -85,9 +77,7 @@ fn bench_takes_a_benchmark_and_its_arguments() {
 
 #[test]
 fn health_waits_for_some_time() {
-    let Command::Health(args) = parsed("warren health --timeout 500ms") else {
-        panic!("health")
-    };
+    let Command::Health(args) = parsed("warren health --timeout 500ms") else { panic!("health") };
     assert_eq!(args.timeout, Duration::from_millis(500));
     assert!(refused("warren health --timeout 5").contains("is not a time span"));
     assert!(refused("warren health --timeout 0s").contains("too short"));
@@ -102,12 +92,7 @@ fn a_misspelt_command_is_told_the_right_one() {
 #[test]
 fn every_command_has_help_with_examples() {
     let mut definition = definition();
-    assert!(
-        definition
-            .render_long_help()
-            .to_string()
-            .contains("EXAMPLES:")
-    );
+    assert!(definition.render_long_help().to_string().contains("EXAMPLES:"));
     for command in definition.get_subcommands_mut() {
         let own_help = ["ctl", "bench"].contains(&command.get_name());
         let help = command.render_long_help().to_string();
@@ -132,4 +117,13 @@ fn the_flags_become_sources() {
             Override::Named("--data-dir", "data_dir", "/d".into())
         ]
     );
+}
+
+#[test]
+fn a_promise_of_the_durable_store_ends_with_78() {
+    for word in ["fsync", "os"] {
+        let args =
+            SettingsArgs { set: vec![format!("durability={word}")], ..SettingsArgs::default() };
+        assert_eq!(args.load().err(), Some(exit::CONFIG.into()), "{word}");
+    }
 }

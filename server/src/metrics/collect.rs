@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use broker_core::VirtualHost;
-use broker_core::queue::{Depth, Queue};
+use broker_core::queue::{DeathReason, Depth, Queue};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::churn::QueueChurn;
@@ -17,7 +17,7 @@ use super::page::Page;
 use super::process;
 use crate::counters::{Protocol, SIZE_CLASSES};
 use crate::node::{Alarm, ChannelRow, ConnectionRow, Node};
-use crate::settings::{Durability, machine};
+use crate::settings::machine;
 use crate::watch;
 
 /// Series of single objects on one page.
@@ -235,10 +235,7 @@ fn broker(exporter: &Exporter, state: &State, page: &mut Page) {
     let node = &exporter.node;
     let counted = Counted::read(&exporter.recorder.render());
     page.single(&family::UPTIME, &[], node.clock.now() / 1000);
-    let durability = match node.settings.durability {
-        Durability::Fsync => "fsync",
-        Durability::Os => "os",
-    };
+    let durability = node.settings.durability.word();
     page.single(&family::DURABILITY, &[("durability", durability)], 1);
     process::write(page);
     if let Some(resident) = watch::resident_memory() {
@@ -284,11 +281,38 @@ fn broker(exporter: &Exporter, state: &State, page: &mut Page) {
         page.written(&family::AUTH_ATTEMPTS, labels, succeeded + failed);
     }
     global_consumers(state, page);
+    dead_letters(node, page);
     message_sizes(node, page);
 }
 
+fn dead_letters(node: &Node, page: &mut Page) {
+    let dead = |reason| node.broker.dead_letters.count(reason);
+    for (family, count) in [
+        (&family::DEAD_CONFIRMED, 0),
+        (&family::DEAD_DELIVERY_LIMIT, dead(DeathReason::DeliveryLimit)),
+        (&family::DEAD_EXPIRED, dead(DeathReason::Expired)),
+        (&family::DEAD_MAXLEN, dead(DeathReason::MaxLength)),
+        (&family::DEAD_REJECTED, dead(DeathReason::Rejected)),
+    ] {
+        let labels =
+            [("queue_type", "rabbit_classic_queue"), ("dead_letter_strategy", "at_most_once")];
+        page.single(family, &labels, count);
+    }
+}
+
+/// Consumers and publishers of each protocol.
 fn global_consumers(state: &State, page: &mut Page) {
-    page.family(&family::GLOBAL_CONSUMERS);
+    by_protocol(state, page, &family::GLOBAL_CONSUMERS, |channel| channel.consumer_count);
+    by_protocol(state, page, &family::GLOBAL_PUBLISHERS, |channel| channel.publisher.into());
+}
+
+fn by_protocol(
+    state: &State,
+    page: &mut Page,
+    family: &'static Family,
+    count: fn(&ChannelRow) -> u64,
+) {
+    page.family(family);
     for protocol in Protocol::ALL {
         let speaks = |row: &&ConnectionRow| match protocol {
             Protocol::Amqp => row.protocol.starts_with("AMQP"),
@@ -297,8 +321,8 @@ fn global_consumers(state: &State, page: &mut Page) {
             }
         };
         let channels = state.connections.iter().filter(speaks).flat_map(|row| &row.channels);
-        let consumers: u64 = channels.map(|channel| channel.consumer_count).sum();
-        page.series(&family::GLOBAL_CONSUMERS, &[("protocol", protocol.label())], consumers);
+        let sum: u64 = channels.map(count).sum();
+        page.series(family, &[("protocol", protocol.label())], sum);
     }
 }
 

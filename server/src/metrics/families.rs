@@ -87,7 +87,7 @@ families! {
         "Which version runs";
     Gauge UPTIME "rabbitmq_erlang_uptime_seconds" [] "Seconds since the broker started";
     Info DURABILITY "warren_durability_info" ["durability"]
-        "What a confirm waits for: fsync (the disk) or os (the operating system)";
+        "Where messages are kept: memory, where they are gone when the broker stops";
     Gauge OPEN_FDS "rabbitmq_process_open_fds" [] "File descriptors in use";
     Gauge MAX_FDS "rabbitmq_process_max_fds" [] "File descriptors that the process may have";
     Gauge RESIDENT_MEMORY "rabbitmq_process_resident_memory_bytes" [] "Resident memory";
@@ -162,6 +162,17 @@ families! {
 
     // Messages, since the start.
     Gauge GLOBAL_CONSUMERS "rabbitmq_global_consumers" ["protocol"] "Consumers";
+    Gauge GLOBAL_PUBLISHERS "rabbitmq_global_publishers" ["protocol"] "Channels that have published";
+    Counter DEAD_CONFIRMED "rabbitmq_global_messages_dead_lettered_confirmed_total" ["queue_type", "dead_letter_strategy"]
+        "Dead letters that their target confirmed; none with this strategy";
+    Counter DEAD_DELIVERY_LIMIT "rabbitmq_global_messages_dead_lettered_delivery_limit_total" ["queue_type", "dead_letter_strategy"]
+        "Messages dead-lettered because they came back too often";
+    Counter DEAD_EXPIRED "rabbitmq_global_messages_dead_lettered_expired_total" ["queue_type", "dead_letter_strategy"]
+        "Messages dead-lettered because they expired";
+    Counter DEAD_MAXLEN "rabbitmq_global_messages_dead_lettered_maxlen_total" ["queue_type", "dead_letter_strategy"]
+        "Messages dead-lettered because their queue was full";
+    Counter DEAD_REJECTED "rabbitmq_global_messages_dead_lettered_rejected_total" ["queue_type", "dead_letter_strategy"]
+        "Messages dead-lettered because a consumer rejected them";
     Counted RECEIVED "rabbitmq_global_messages_received_total" ["protocol"] "Messages received from publishers";
     Counted RECEIVED_CONFIRM "rabbitmq_global_messages_received_confirm_total" ["protocol"]
         "Messages received from publishers that want confirms";

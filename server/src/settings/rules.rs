@@ -269,12 +269,12 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 #[must_use]
 pub fn warnings(s: &Settings, open_files: u64) -> Vec<String> {
     let mut warnings = Vec::new();
-    if s.durability == Durability::Os {
-        warnings.push(
-            "durability = \"os\": a confirm says that the operating system has the message, not the \
-             disk; a power failure may take confirmed messages"
+    match s.durability {
+        Durability::Memory => warnings.push(
+            "messages, definitions and users are kept in memory and are gone when the broker stops; \
+             a confirm says that every queue has the message, not that a disk has it"
                 .into(),
-        );
+        ),
     }
     let outside = |addresses: &super::Addresses| {
         addresses.as_slice().iter().any(|address| !address.ip().to_canonical().is_loopback())

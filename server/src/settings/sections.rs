@@ -10,14 +10,40 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{Addresses, ConnectionLimit, LogFilter, Memory, Secret, Size, TimeSpan};
 
-/// What a confirm waits for.
+/// Where messages and definitions are kept, and so what a confirm says.
+///
+/// Only what the broker does is a value. The words of the durable store, which is not part of this
+/// version, are known so that whoever writes them learns why they are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Durability {
-    /// The disk has it (`fdatasync`).
-    Fsync,
-    /// The operating system has it. A power failure may take confirmed messages.
-    Os,
+    /// In memory: they are gone when the broker stops. A confirm says that every queue has the
+    /// message.
+    Memory,
+}
+
+impl Durability {
+    /// The word in settings, in `status` and in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl TryFrom<String> for Durability {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "memory" => Ok(Self::Memory),
+            "fsync" | "os" => Err(format!(
+                "{word:?} is refused: the durable store is not part of this version, use \"memory\""
+            )),
+            _ => Err(format!("{word:?} is not a durability: write \"memory\"")),
+        }
+    }
 }
 
 /// `amqp`: AMQP 0-9-1, 0-9 and 0-8.

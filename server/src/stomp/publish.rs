@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker_core::access::Access;
 use broker_core::log::LogPosition;
@@ -250,6 +251,8 @@ impl Client {
 
     /// Publishers are held: this one is not read from any more, once what has arrived is done.
     fn note_publish(&mut self) {
+        // Relaxed: for lists.
+        self.shared.publisher.store(true, Ordering::Relaxed);
         if self.node.alarms.any() && !self.held {
             self.held = true;
             self.node.counters.publishers_blocked.increment(1);

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -66,6 +66,7 @@ pub(super) struct Shared {
     /// Receipts that wait for the log.
     pub(super) unconfirmed: AtomicU64,
     /// Messages in transactions.
+    pub(super) publisher: AtomicBool,
     pub(super) uncommitted: AtomicU64,
     pub(super) acks_uncommitted: AtomicU64,
     facts: Mutex<Facts>,
@@ -102,6 +103,7 @@ impl Shared {
         // Relaxed: for lists.
         ChannelRow {
             number: CHANNEL,
+            publisher: self.publisher.load(Ordering::Relaxed),
             transactional: false,
             confirm: false,
             consumer_count: consumers as u64,
@@ -206,6 +208,7 @@ impl Session {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
+            publisher: AtomicBool::new(false),
             uncommitted: AtomicU64::new(0),
             acks_uncommitted: AtomicU64::new(0),
             facts: Mutex::new(Facts {

@@ -55,10 +55,7 @@ impl Opening {
         }
         // STOMP clients may begin with heart-beats.
         let frame = first.trim_ascii_start();
-        let command = frame
-            .split(|octet| *octet == b'\n')
-            .next()
-            .unwrap_or_default();
+        let command = frame.split(|octet| *octet == b'\n').next().unwrap_or_default();
         let command = command.strip_suffix(b"\r").unwrap_or(command);
         if command.len() < frame.len() && [&b"CONNECT"[..], b"STOMP", b"SEND"].contains(&command) {
             return Self::Stomp;
@@ -101,12 +98,7 @@ mod tests {
             (b"\x00\x01\x02", Opening::Unknown),
             (b"", Opening::Unknown),
         ] {
-            assert_eq!(
-                Opening::of(octets),
-                opening,
-                "{:?}",
-                String::from_utf8_lossy(octets)
-            );
+            assert_eq!(Opening::of(octets), opening, "{:?}", String::from_utf8_lossy(octets));
         }
     }
 }

@@ -17,10 +17,7 @@ struct Files {
 fn signed(name: &str, ca: &Issuer<'_, KeyPair>) -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-    (
-        params.signed_by(&key, ca).expect("a certificate").pem(),
-        key.serialize_pem(),
-    )
+    (params.signed_by(&key, ca).expect("a certificate").pem(), key.serialize_pem())
 }
 
 impl Files {
@@ -85,9 +82,7 @@ impl Files {
         assert_eq!(error.role, role, "{error}");
         assert!(error.to_string().contains(says), "{error}");
         assert!(
-            error
-                .to_string()
-                .contains(self.directory.path().to_str().expect("text")),
+            error.to_string().contains(self.directory.path().to_str().expect("text")),
             "{error}"
         );
     }
@@ -129,26 +124,15 @@ fn both_versions_shake_hands_and_sessions_resume() {
     let server = server_config(&files.tls()).expect("good files");
     for version in [&TLS12, &TLS13] {
         let client = files.client(&[version], false);
-        assert_eq!(
-            handshake(&server, &client),
-            Ok(HandshakeKind::Full),
-            "{version:?}"
-        );
-        assert_eq!(
-            handshake(&server, &client),
-            Ok(HandshakeKind::Resumed),
-            "{version:?}"
-        );
+        assert_eq!(handshake(&server, &client), Ok(HandshakeKind::Full), "{version:?}");
+        assert_eq!(handshake(&server, &client), Ok(HandshakeKind::Resumed), "{version:?}");
     }
 }
 
 #[test]
 fn min_version_turns_old_clients_away() {
     let files = Files::new();
-    let server = server_config(&TlsFiles {
-        min_version: TlsVersion::V1_3,
-        ..files.tls()
-    });
+    let server = server_config(&TlsFiles { min_version: TlsVersion::V1_3, ..files.tls() });
     let server = server.expect("good files");
     assert!(handshake(&server, &files.client(&[&TLS12], false)).is_err());
     assert!(handshake(&server, &files.client(&[&TLS13], false)).is_ok());
@@ -157,20 +141,11 @@ fn min_version_turns_old_clients_away() {
 #[test]
 fn a_client_ca_asks_for_certificates_and_requiring_them_is_a_choice() {
     let files = Files::new();
-    let strict = TlsFiles {
-        client_ca: Some(files.path("ca.pem")),
-        ..files.tls()
-    };
-    let lenient = TlsFiles {
-        require_client_certificate: false,
-        ..strict.clone()
-    };
+    let strict = TlsFiles { client_ca: Some(files.path("ca.pem")), ..files.tls() };
+    let lenient = TlsFiles { require_client_certificate: false, ..strict.clone() };
     let (strict, lenient) = (server_config(&strict), server_config(&lenient));
     let (strict, lenient) = (strict.expect("good files"), lenient.expect("good files"));
-    let (named, nameless) = (
-        files.client(&[&TLS13], true),
-        files.client(&[&TLS13], false),
-    );
+    let (named, nameless) = (files.client(&[&TLS13], true), files.client(&[&TLS13], false));
     assert!(handshake(&strict, &named).is_ok());
     assert!(handshake(&strict, &nameless).is_err());
     assert!(handshake(&lenient, &named).is_ok());
@@ -180,85 +155,35 @@ fn a_client_ca_asks_for_certificates_and_requiring_them_is_a_choice() {
     files.write("client.pem", &strangers.read("client.pem"));
     files.write("client.key", &strangers.read("client.key"));
     let stranger = files.client(&[&TLS13], true);
-    assert!(
-        handshake(&lenient, &stranger).is_err(),
-        "a certificate that is sent is verified"
-    );
+    assert!(handshake(&lenient, &stranger).is_err(), "a certificate that is sent is verified");
 }
 
 #[test]
 fn each_mistake_names_its_file_and_itself() {
     let files = Files::new();
     let tls = files.tls();
-    let with_key = |name: &str| TlsFiles {
-        key: files.path(name),
-        ..tls.clone()
-    };
-    let with_certificate = |name: &str| TlsFiles {
-        certificate: files.path(name),
-        ..tls.clone()
-    };
+    let with_key = |name: &str| TlsFiles { key: files.path(name), ..tls.clone() };
+    let with_certificate = |name: &str| TlsFiles { certificate: files.path(name), ..tls.clone() };
 
-    files.refused(
-        &with_certificate("none.pem"),
-        Role::Certificate,
-        "cannot be read: No such file",
-    );
-    files.refused(
-        &with_key("client.key"),
-        Role::Key,
-        "is not the key of the certificate",
-    );
-    files.refused(
-        &with_key("server.pem"),
-        Role::Key,
-        "holds a certificate, not a private key",
-    );
-    files.refused(
-        &with_certificate("server.key"),
-        Role::Certificate,
-        "holds a private key, not",
-    );
+    files.refused(&with_certificate("none.pem"), Role::Certificate, "cannot be read: No such file");
+    files.refused(&with_key("client.key"), Role::Key, "is not the key of the certificate");
+    files.refused(&with_key("server.pem"), Role::Key, "holds a certificate, not a private key");
+    files.refused(&with_certificate("server.key"), Role::Certificate, "holds a private key, not");
 
     files.write("der", "\u{1}\u{2}");
-    files.refused(
-        &with_certificate("der"),
-        Role::Certificate,
-        "DER file must be converted",
-    );
+    files.refused(&with_certificate("der"), Role::Certificate, "DER file must be converted");
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     files.write("encrypted.key", encrypted);
-    files.refused(
-        &with_key("encrypted.key"),
-        Role::Key,
-        "without a passphrase",
-    );
+    files.refused(&with_key("encrypted.key"), Role::Key, "without a passphrase");
     let whole = files.read("server.pem");
     files.write("cut.pem", &whole[..whole.len() / 2]);
-    files.refused(
-        &with_certificate("cut.pem"),
-        Role::Certificate,
-        "it is cut off",
-    );
-    files.write(
-        "junk.key",
-        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-    );
+    files.refused(&with_certificate("cut.pem"), Role::Certificate, "it is cut off");
+    files.write("junk.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     files.refused(&with_key("junk.key"), Role::Key, "is of no use");
 
-    files.write(
-        "junk.pem",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    );
-    let junk_ca = TlsFiles {
-        client_ca: Some(files.path("junk.pem")),
-        ..tls.clone()
-    };
+    files.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let junk_ca = TlsFiles { client_ca: Some(files.path("junk.pem")), ..tls.clone() };
     files.refused(&junk_ca, Role::ClientCa, "invalid peer certificate");
-    files.refused(
-        &with_certificate("junk.pem"),
-        Role::Certificate,
-        "invalid peer certificate",
-    );
+    files.refused(&with_certificate("junk.pem"), Role::Certificate, "invalid peer certificate");
 }

@@ -204,8 +204,7 @@ async fn unknown_users_and_blank_passwords_are_refused() {
 
 #[tokio::test]
 async fn tune_offers_the_settings() {
-    let settings =
-        ["amqp.frame_max=\"64KiB\"", "amqp.channel_max=17", "amqp.heartbeat=\"30s\""];
+    let settings = ["amqp.frame_max=\"64KiB\"", "amqp.channel_max=17", "amqp.heartbeat=\"30s\""];
     let broker = TestBroker::set(&settings).await;
     let mut peer = greeted(&broker).await;
     let options = Options::default();
@@ -250,11 +249,8 @@ async fn frame_max_below_4096_is_refused() {
 #[tokio::test]
 async fn channel_max_may_be_lowered_but_not_raised() {
     let broker = TestBroker::start().await;
-    let (lowered, raised, none) = tokio::join!(
-        tunes(&broker, 4096, 1),
-        tunes(&broker, 4096, 2048),
-        tunes(&broker, 4096, 0)
-    );
+    let (lowered, raised, none) =
+        tokio::join!(tunes(&broker, 4096, 1), tunes(&broker, 4096, 2048), tunes(&broker, 4096, 0));
     assert!(lowered);
     assert!(!raised);
     assert!(!none);

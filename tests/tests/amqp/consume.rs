@@ -1,9 +1,10 @@
 //! `basic.consume`, `cancel`, `get` and `qos`.
 
-use proto_amqp::control::protocol::{basic, queue};
+use proto_amqp::MethodId;
+use proto_amqp::control::protocol::{AMQPClass, basic, channel, queue};
 use warren_tests::TestBroker;
 use warren_tests::amqp::tables::{int, table, text};
-use warren_tests::amqp::{Options, Peer};
+use warren_tests::amqp::{Incoming, Options, Peer, method_payload};
 
 const CONSUME: (u16, u16) = (60, 20);
 
@@ -228,42 +229,42 @@ async fn get_from_a_missing_queue_is_404() {
 
 // ---- qos ----
 
-async fn global_qos(peer: &mut Peer, prefetch_count: u16) {
-    peer.call(1, basic::Qos { prefetch_count, global: true }).await;
+async fn qos(peer: &mut Peer, prefetch_count: u16, global: bool) {
+    peer.send(1, basic::Qos { prefetch_count, global }).await;
 }
 
-/// Starts consumers with these tags on a queue with plenty and gives how many messages each gets.
-async fn shares(peer: &mut Peer, tags: &[&str]) -> Vec<usize> {
+async fn start(peer: &mut Peer, tags: &[&str]) {
     for tag in tags {
-        peer.send(1, basic::Consume { nowait: true, ..consume("q", tag) }).await;
+        peer.send(1, consume("q", tag)).await;
     }
-    counted(peer, tags).await
 }
 
-/// Counts the deliveries by consumer that have come by now.
+/// How many deliveries each consumer has got since the last time.
 async fn counted(peer: &mut Peer, tags: &[&str]) -> Vec<usize> {
-    use proto_amqp::control::protocol::{AMQPClass, channel};
     let mut counts = vec![0; tags.len()];
     peer.send(1, channel::Flow { active: true }).await;
     loop {
         match peer.next(1).await {
-            warren_tests::amqp::Incoming::Content(message) => {
+            Incoming::Content(message) => {
                 let AMQPClass::Basic(basic::AMQPMethod::Deliver(deliver)) = message.method else {
                     panic!("{message:?}")
                 };
                 let of = tags.iter().position(|tag| *tag == deliver.consumer_tag.as_str());
                 counts[of.unwrap()] += 1;
             }
-            warren_tests::amqp::Incoming::Method(AMQPClass::Channel(_)) => return counts,
-            other @ warren_tests::amqp::Incoming::Method(_) => panic!("{other:?}"),
+            Incoming::Method(AMQPClass::Channel(_)) => return counts,
+            // Answers to qos and consume.
+            Incoming::Method(AMQPClass::Basic(_)) => {}
+            other @ Incoming::Method(_) => panic!("{other:?}"),
         }
     }
 }
 
+/// A peer with a queue `q` that nobody empties.
 async fn plenty(broker: &TestBroker) -> Peer {
     let mut peer = broker.amqp().await;
     peer.declare(1, "q").await;
-    for number in 0..20 {
+    for number in 0..30 {
         peer.publish(1, "", "q", &number.to_string()).await;
     }
     peer
@@ -273,10 +274,94 @@ async fn plenty(broker: &TestBroker) -> Peer {
 async fn prefetch_holds_for_each_later_consumer() {
     let broker = TestBroker::start().await;
     let mut peer = plenty(&broker).await;
-    peer.qos(1, 2).await;
-    peer.send(1, basic::Consume { nowait: true, ..consume("q", "A") }).await;
-    peer.qos_pipelined(1, 3).await;
-    peer.send(1, basic::Consume { nowait: true, ..consume("q", "B") }).await;
-    peer.skip_qos_ok = true;
+    qos(&mut peer, 2, false).await;
+    start(&mut peer, &["A"]).await;
+    qos(&mut peer, 3, false).await;
+    start(&mut peer, &["B"]).await;
     assert_eq!(counted(&mut peer, &["A", "B"]).await, [2, 3]);
+    // An acknowledgement makes room for one more at the consumer that it was delivered to.
+    peer.ack(1, 1).await;
+    assert_eq!(counted(&mut peer, &["A", "B"]).await, [1, 0]);
+    // Nothing is no limit, for later ones.
+    qos(&mut peer, 0, false).await;
+    start(&mut peer, &["C"]).await;
+    assert_eq!(counted(&mut peer, &["A", "B", "C"]).await, [0, 0, 24]);
+}
+
+#[tokio::test]
+async fn global_prefetch_is_shared_by_the_channel() {
+    let broker = TestBroker::start().await;
+    let mut peer = plenty(&broker).await;
+    qos(&mut peer, 3, false).await;
+    qos(&mut peer, 4, true).await;
+    start(&mut peer, &["A", "B"]).await;
+    assert_eq!(counted(&mut peer, &["A", "B"]).await, [3, 1]);
+    peer.send(1, basic::Ack { delivery_tag: 0, multiple: true }).await;
+    let counts = counted(&mut peer, &["A", "B"]).await;
+    assert_eq!(counts.iter().sum::<usize>(), 4, "{counts:?}");
+    // More, at once, for consumers that are there.
+    qos(&mut peer, 6, true).await;
+    assert_eq!(counted(&mut peer, &["A", "B"]).await.iter().sum::<usize>(), 2);
+    // None: only their own limits are left.
+    qos(&mut peer, 0, true).await;
+    assert_eq!(counted(&mut peer, &["A", "B"]).await.iter().sum::<usize>(), 0);
+}
+
+#[tokio::test]
+async fn prefetch_without_global_takes_the_shared_limit_away() {
+    let broker = TestBroker::start().await;
+    let mut peer = plenty(&broker).await;
+    qos(&mut peer, 4, true).await;
+    qos(&mut peer, 3, false).await;
+    start(&mut peer, &["A", "B"]).await;
+    assert_eq!(counted(&mut peer, &["A", "B"]).await, [3, 3]);
+}
+
+#[tokio::test]
+async fn shared_limit_holds_for_consumers_that_are_there_already() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    peer.declare(1, "q").await;
+    start(&mut peer, &["A", "B"]).await;
+    qos(&mut peer, 3, true).await;
+    counted(&mut peer, &["A", "B"]).await;
+    let mut publisher = plenty(&broker).await;
+    publisher.expect_nothing(1).await;
+    assert_eq!(counted(&mut peer, &["A", "B"]).await.iter().sum::<usize>(), 3);
+}
+
+#[tokio::test]
+async fn prefetch_limits_neither_gets_nor_consumers_without_acks() {
+    let broker = TestBroker::start().await;
+    let mut peer = plenty(&broker).await;
+    qos(&mut peer, 1, false).await;
+    qos(&mut peer, 1, true).await;
+    counted(&mut peer, &[]).await;
+    for _ in 0..5 {
+        assert!(peer.get(1, "q", false).await.is_some());
+    }
+    peer.send(1, basic::Consume { no_ack: true, ..consume("q", "free") }).await;
+    assert_eq!(counted(&mut peer, &["free"]).await, [25]);
+}
+
+#[tokio::test]
+async fn gets_do_not_use_up_the_prefetch_of_consumers() {
+    let broker = TestBroker::start().await;
+    let mut peer = plenty(&broker).await;
+    for _ in 0..5 {
+        assert!(peer.get(1, "q", false).await.is_some());
+    }
+    qos(&mut peer, 2, true).await;
+    start(&mut peer, &["A"]).await;
+    assert_eq!(counted(&mut peer, &["A"]).await, [2]);
+}
+
+#[tokio::test]
+async fn prefetch_size_is_540() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    let qos = method_payload(MethodId { class: 60, method: 10 }, &[0, 0, 4, 0, 0, 1, 0]);
+    peer.send_frame(1, 1, &qos).await;
+    let text = "NOT_IMPLEMENTED - prefetch_size!=0 (1024)";
+    peer.expect_connection_error(540, text, (60, 10)).await;
 }

@@ -73,7 +73,8 @@ async fn default_exchange_cannot_be_touched() {
     peer.expect_channel_error(1, 403, text, (40, 30)).await;
     peer.send(1, binding("amq.direct", "", "k")).await;
     peer.expect_channel_error(1, 403, text, (40, 30)).await;
-    let unbind = exchange::Unbind { destination: "amq.direct".into(), ..exchange::Unbind::default() };
+    let unbind =
+        exchange::Unbind { destination: "amq.direct".into(), ..exchange::Unbind::default() };
     peer.send(1, unbind).await;
     peer.expect_channel_error(1, 403, text, (40, 40)).await;
 }
@@ -159,8 +160,7 @@ async fn redeclare_with_another_type_is_406() {
         peer.expect_channel_error(1, 406, &text, DECLARE).await;
     }
     // Other arguments are kept and not compared.
-    let arguments =
-        table([("alternate-exchange", text("one")), ("x-mine", int(1))]);
+    let arguments = table([("alternate-exchange", text("one")), ("x-mine", int(1))]);
     peer.call(1, exchange::Declare { arguments, ..same() }).await;
 }
 

@@ -292,7 +292,8 @@ async fn content_header_of_wrong_class_is_505() {
     let broker = TestBroker::start().await;
     let peer = broker.amqp().await;
     let octets = [&publish_method(&peer)[..], &frame_of(HEADER, 1, &header(50, 0, 0))].concat();
-    let text = "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
+    let text =
+        "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
     check(&broker, &octets, 505, text, (60, 40)).await;
 }
 

@@ -74,10 +74,19 @@ async fn bad_properties_are_406() {
     let array_needed = headers([("CC", Value::LongString(b"k"))]);
     let number = headers([("BCC", Value::LongInt(5))]);
     for (properties, text) in [
-        (Properties { delivery_mode: Some(3), ..NOTHING }, "invalid message: {delivery_mode_unknown,3}"),
-        (Properties { delivery_mode: Some(0), ..NOTHING }, "invalid message: {delivery_mode_unknown,0}"),
+        (
+            Properties { delivery_mode: Some(3), ..NOTHING },
+            "invalid message: {delivery_mode_unknown,3}",
+        ),
+        (
+            Properties { delivery_mode: Some(0), ..NOTHING },
+            "invalid message: {delivery_mode_unknown,0}",
+        ),
         (Properties { expiration: Some(b""), ..NOTHING }, "invalid expiration '': no_integer"),
-        (Properties { expiration: Some(b"soon"), ..NOTHING }, "invalid expiration 'soon': no_integer"),
+        (
+            Properties { expiration: Some(b"soon"), ..NOTHING },
+            "invalid expiration 'soon': no_integer",
+        ),
         (
             Properties { expiration: Some(b"10s"), ..NOTHING },
             "invalid expiration '10s': {leftover_string,\"s\"}",
@@ -333,7 +342,12 @@ async fn many_messages_in_one_read_keep_their_order() {
         // Runs of different lengths to two queues, with contents of different sizes.
         let to = usize::from(number % 7 == 0 || number % 11 == 3);
         let body = format!("{number}{}", "x".repeat(number % 300));
-        octets.extend(peer.encoded_publish(1, publish("", ["a", "b"][to]), &NOTHING, body.as_bytes()));
+        octets.extend(peer.encoded_publish(
+            1,
+            publish("", ["a", "b"][to]),
+            &NOTHING,
+            body.as_bytes(),
+        ));
         wanted[to].push(body);
     }
     peer.send_octets(&octets).await;

@@ -71,7 +71,9 @@ async fn empty_name_is_made_up_by_the_broker() {
     for name in [&one, &two] {
         let random = name.strip_prefix("amq.gen-").unwrap();
         assert_eq!(random.len(), 22, "{name}");
-        assert!(random.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_".contains(&octet)));
+        assert!(
+            random.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_".contains(&octet))
+        );
     }
     assert_ne!(one, two);
 }
@@ -100,8 +102,7 @@ async fn passive_declare_looks_at_nothing_but_the_name() {
     let mut peer = broker.amqp().await;
     peer.declare(1, "q").await;
     let arguments = table([("x-max-length", text("nonsense"))]);
-    let declare =
-        queue::Declare { durable: true, exclusive: true, arguments, ..passive("q") };
+    let declare = queue::Declare { durable: true, exclusive: true, arguments, ..passive("q") };
     peer.call(1, declare).await;
 }
 
@@ -116,7 +117,11 @@ async fn declare_ok_counts_ready_messages_and_consumers() {
     }
     assert!(peer.get(1, "q", false).await.is_some());
     let ok = peer.declare(1, "q").await;
-    assert_eq!((ok.message_count, ok.consumer_count), (2, 0), "what is unacknowledged is not ready");
+    assert_eq!(
+        (ok.message_count, ok.consumer_count),
+        (2, 0),
+        "what is unacknowledged is not ready"
+    );
     peer.qos(1, 1).await;
     for tag in ["a", "b"] {
         peer.consume(1, "q", tag).await;
@@ -279,8 +284,7 @@ async fn auto_delete_goes_with_the_last_consumer() {
     assert!(exists(&mut peer, "q").await, "it never had a consumer");
     peer.consume(1, "q", "a").await;
     peer.consume(2, "q", "b").await;
-    let cancel =
-        |tag: &str| basic::Cancel { consumer_tag: tag.into(), ..basic::Cancel::default() };
+    let cancel = |tag: &str| basic::Cancel { consumer_tag: tag.into(), ..basic::Cancel::default() };
     peer.call(1, cancel("a")).await;
     assert!(exists(&mut peer, "q").await, "one consumer is left");
     peer.call(2, cancel("b")).await;
