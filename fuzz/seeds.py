@@ -423,6 +423,7 @@ STOMP_STREAMS = {
     "escapes_1_0": (0x00, b"SEND\na\\cb:c\\nd\\\\\\t\n\n\0"),
     "escapes_1_1": (0x01, b"SEND\na\\cb:c\\nd\\\\\n\n\0SEND\na:\\t\n\n\0"),
     "repeated_headers": (0x02, b"SEND\nfoo:1\nfoo:2\nFOO:3\n\n\0"),
+    "content_length_in_blanks": (0x02, b"SEND\ncontent-length: \t3\t\n\nabc\0"),
     "content_length_negative": (0x02, b"SEND\ncontent-length:-1\n\nabc\0"),
     "content_length_huge": (0x02, b"SEND\ncontent-length:18446744073709551616\n\nabc\0"),
     "content_length_twice": (0x02, b"SEND\ncontent-length:2\ncontent-length:3\n\nabc\0"),

@@ -46,6 +46,12 @@ impl DeadLetters {
     }
 }
 
+/// Messages that died in a queue.
+struct Died {
+    queue: Arc<Queue>,
+    dead: Vec<(Entry, DeathReason)>,
+}
+
 impl VirtualHost {
     /// Sends messages that died in `queue` to its dead-letter exchange, and what dies of that on in turn.
     pub(crate) fn dead_letter(
@@ -54,8 +60,8 @@ impl VirtualHost {
         dead: Vec<(Entry, DeathReason)>,
         now: u64,
     ) {
-        let mut work = vec![(Arc::clone(queue), dead)];
-        while let Some((queue, dead)) = work.pop() {
+        let mut work = vec![Died { queue: Arc::clone(queue), dead }];
+        while let Some(Died { queue, dead }) = work.pop() {
             let Some(target) = &queue.spec.settings.dead_letter else {
                 continue;
             };
@@ -74,7 +80,7 @@ impl VirtualHost {
         message: &Message,
         reason: DeathReason,
         now: u64,
-        work: &mut Vec<(Arc<Queue>, Vec<(Entry, DeathReason)>)>,
+        work: &mut Vec<Died>,
     ) {
         let parts = message.parts();
         // Properties were checked when the message came in.
@@ -103,7 +109,7 @@ impl VirtualHost {
             effects.rejected.clear();
             self.carry_out(next, &mut effects, now);
             if !dead.is_empty() {
-                work.push((Arc::clone(next), dead));
+                work.push(Died { queue: Arc::clone(next), dead });
             }
         }
     }

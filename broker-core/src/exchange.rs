@@ -170,12 +170,25 @@ enum Table {
     Headers(HeadersTable),
 }
 
+/// A binding without its ends.
+#[derive(Debug)]
+struct BindingKey {
+    routing_key: Box<[u8]>,
+    arguments: Arguments,
+}
+
+impl BindingKey {
+    fn is(&self, routing_key: &[u8], arguments: &Arguments) -> bool {
+        *self.routing_key == *routing_key && self.arguments == *arguments
+    }
+}
+
 /// An exchange with its bindings.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) spec: ExchangeSpec,
     /// Its bindings by destination: the truth for lists, for identity and for removal.
-    bindings: HashMap<Destination, Vec<(Box<[u8]>, Arguments)>, foldhash::fast::RandomState>,
+    bindings: HashMap<Destination, Vec<BindingKey>, foldhash::fast::RandomState>,
     /// The same bindings as a table to route by.
     table: Table,
 }
@@ -202,7 +215,7 @@ impl Exchange {
 
     pub(crate) fn bindings(&self) -> impl Iterator<Item = Binding> {
         self.bindings.iter().flat_map(|(destination, list)| {
-            list.iter().map(|(routing_key, arguments)| Binding {
+            list.iter().map(|BindingKey { routing_key, arguments }| Binding {
                 source: self.spec.name.clone(),
                 destination: destination.clone(),
                 routing_key: routing_key.clone(),
@@ -223,7 +236,7 @@ impl Exchange {
         }
         let destination = target.destination();
         let list = self.bindings.entry(destination.clone()).or_default();
-        if list.iter().any(|(key, there)| **key == *routing_key && *there == arguments) {
+        if list.iter().any(|there| there.is(routing_key, &arguments)) {
             return Ok(());
         }
         match &mut self.table {
@@ -232,7 +245,7 @@ impl Exchange {
             Table::Topic(table) => table.add(routing_key, target),
             Table::Headers(table) => table.add(target, &arguments),
         }
-        list.push((routing_key.into(), arguments));
+        list.push(BindingKey { routing_key: routing_key.into(), arguments });
         Ok(())
     }
 
@@ -246,8 +259,7 @@ impl Exchange {
         let Some(list) = self.bindings.get_mut(destination) else {
             return false;
         };
-        let found =
-            list.iter().position(|(key, there)| **key == *routing_key && there == arguments);
+        let found = list.iter().position(|there| there.is(routing_key, arguments));
         let Some(index) = found else { return false };
         list.swap_remove(index);
         if list.is_empty() {
@@ -262,7 +274,7 @@ impl Exchange {
         let Some(list) = self.bindings.remove(destination) else {
             return false;
         };
-        for (routing_key, arguments) in &list {
+        for BindingKey { routing_key, arguments } in &list {
             self.remove_route(destination, routing_key, arguments);
         }
         true

@@ -6,7 +6,7 @@
 
 use bytes::BytesMut;
 use proto_amqp::{
-    CodecError, FRAME_END, FRAME_OVERHEAD, Frame, FrameCodec, FrameError, OwnedFrame,
+    CodecError, FRAME_END, FRAME_OVERHEAD, Frame, FrameCodec, FrameError, FrameKind, OwnedFrame,
     frame::{self, FRAME_HEADER_LEN},
 };
 use tokio_util::codec::{Decoder, Encoder};
@@ -91,6 +91,13 @@ fn check_frame(input: &[u8], frame: &Frame<'_>, frame_max: u32) {
         &input[FRAME_HEADER_LEN..frame.wire_len - 1],
         "a frame borrows its payload from where it lies"
     );
+    assert_eq!(frame.kind.octet(), input[0]);
+    let has_place = match frame.kind {
+        FrameKind::Method => true,
+        FrameKind::Header | FrameKind::Body => frame.channel.0 != 0,
+        FrameKind::Heartbeat => frame.channel.0 == 0 && frame.payload.is_empty(),
+    };
+    assert!(has_place, "{:?} on channel {}", frame.kind, frame.channel.0);
     // Nothing shorter is a frame, nor an error: the end octet decides.
     for len in [0, FRAME_HEADER_LEN, frame.wire_len - 1] {
         assert_eq!(frame::parse(&input[..len], frame_max), Ok(None));

@@ -133,7 +133,7 @@ fn check_bounds(seen: &Seen, limits: &Limits) {
     assert_eq!(names.len(), seen.headers.len(), "the first of a name only");
     if let Some(len) = value(seen, b"content-length") {
         let len: usize = String::from_utf8_lossy(len)
-            .trim_matches(' ')
+            .trim_matches([' ', '\t'])
             .parse()
             .expect("a frame's content-length is a number");
         assert_eq!(len, seen.body.len());

@@ -1,7 +1,7 @@
 //! The Warren broker: sockets, time and tasks around the core.
 //!
 //! [`start`] brings a broker up and gives a [`Running`] that knows where it listens; [`cli`] is the command line
-//! around it. One task per connection runs a protocol's session ([`driver`]); a few more accept, watch
+//! around it. One task per connection runs a protocol's session; a few more accept, watch
 //! memory and disk, sweep what has expired, and answer operators. This is the only crate in which a
 //! protocol meets the core.
 

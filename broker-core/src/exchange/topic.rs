@@ -30,7 +30,7 @@ impl Node {
         self.targets.is_empty() && self.words.is_empty() && self.one.is_none() && self.any.is_none()
     }
 
-    fn remove<'w>(&mut self, words: &mut dyn Iterator<Item = &'w [u8]>, destination: &Destination) {
+    fn remove(&mut self, words: &mut dyn Iterator<Item = &[u8]>, destination: &Destination) {
         let Some(word) = words.next() else {
             self.targets.remove(destination);
             return;

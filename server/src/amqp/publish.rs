@@ -124,10 +124,12 @@ fn may_be(start: &[u8], kind: FrameKind, channel: ChannelId) -> bool {
     start.iter().zip([kind.octet(), high, low]).all(|(there, wanted)| *there == wanted)
 }
 
-/// A message that was checked and is ready to be routed.
+/// A message whose form was checked, on its way to an exchange.
 struct Checked<'i, 'p> {
     publication: Publication<'i>,
     properties: Properties<'p>,
+    /// What is wrong with the values of its properties: told only when nothing is wrong with the exchange.
+    fault: Option<Exception>,
 }
 
 impl Session {
@@ -142,9 +144,9 @@ impl Session {
     ) -> Result<(), Exception> {
         let body_len = octets.len() - spans.body_at as usize;
         let summary = self.check_content(publish, properties, body_len as u64)?;
-        let attributes = attributes_of(&summary)?;
+        let (attributes, fault) = attributes_of(&summary);
         let publication = Publication::Borrowed { octets, spans, attributes };
-        let checked = Checked { publication, properties: summary };
+        let checked = Checked { publication, properties: summary, fault };
         self.on_checked(channel, publish, checked, run)
     }
 
@@ -158,10 +160,11 @@ impl Session {
         let publish = content.method.as_publish();
         let summary =
             self.check_content(&publish, &content.properties, content.body.len() as u64)?;
-        let attributes = attributes_of(&summary)?;
+        let (attributes, fault) = attributes_of(&summary);
         let (exchange, key) = (publish.exchange, publish.routing_key);
         let message = Message::new(exchange, key, &content.properties, content.body, attributes);
-        let checked = Checked { publication: Publication::Owned(message), properties: summary };
+        let publication = Publication::Owned(message);
+        let checked = Checked { publication, properties: summary, fault };
         self.on_checked(channel, &publish, checked, run)
     }
 
@@ -206,7 +209,10 @@ impl Session {
         }
         let asking = Asking { node: &self.node, vhost, identity };
         let refused = |refusal: Refusal| Exception::refused(&refusal, PUBLISH);
-        let copies = CarbonCopies::of(&checked.properties)?;
+        let (copies, bad_copies) = match CarbonCopies::of(&checked.properties) {
+            Ok(copies) => (copies, None),
+            Err(exception) => (CarbonCopies::default(), Some(exception)),
+        };
         let mut route = None;
         if copies.is_empty() {
             route = channel
@@ -224,6 +230,15 @@ impl Session {
                 Route::once(found.queues)
             }
         };
+        if checked.properties.reply_to == Some(REPLY_TO.as_bytes()) {
+            let Some(queue) = &channel.reply_queue else {
+                let text = "fast reply consumer does not exist";
+                return Err(Exception::precondition(text, PUBLISH));
+            };
+            let reply_to = Some(queue.as_str().as_bytes());
+            let properties = Properties { reply_to, ..checked.properties };
+            checked.publication = rewritten(&checked.publication, &properties)?;
+        }
         if let Some(user) = checked.properties.user_id
             && user != identity.user.as_str().as_bytes()
             && !identity.impersonator
@@ -235,14 +250,8 @@ impl Session {
             );
             return Err(Exception::precondition(text, PUBLISH));
         }
-        if checked.properties.reply_to == Some(REPLY_TO.as_bytes()) {
-            let Some(queue) = &channel.reply_queue else {
-                let text = "fast reply consumer does not exist";
-                return Err(Exception::precondition(text, PUBLISH));
-            };
-            let reply_to = Some(queue.as_str().as_bytes());
-            let properties = Properties { reply_to, ..checked.properties };
-            checked.publication = rewritten(&checked.publication, &properties)?;
+        if let Some(fault) = checked.fault.or(bad_copies) {
+            return Err(fault);
         }
         if copies.has_blind {
             checked.publication = without_bcc(&checked.publication)?;
@@ -384,24 +393,22 @@ pub(super) struct Outcome {
     pub(super) rejected: Vec<u32>,
 }
 
-/// What queues need to know of a property list.
-fn attributes_of(properties: &Properties<'_>) -> Result<Attributes, Exception> {
-    match properties.delivery_mode {
-        None | Some(1 | 2) => {}
-        Some(mode) => {
-            let text = format!("invalid message: {{delivery_mode_unknown,{mode}}}");
-            return Err(Exception::precondition(text, PUBLISH));
-        }
+/// What queues need to know of a property list, and what is wrong with its values.
+fn attributes_of(properties: &Properties<'_>) -> (Attributes, Option<Exception>) {
+    let mut fault = None;
+    let expiration = properties
+        .expiration
+        .and_then(|text| parse_expiration(text).map_err(|exception| fault = Some(exception)).ok());
+    if let Some(mode @ (0 | 3..)) = properties.delivery_mode {
+        let text = format!("invalid message: {{delivery_mode_unknown,{mode}}}");
+        fault.get_or_insert_with(|| Exception::precondition(text, PUBLISH));
     }
-    let expiration = match properties.expiration {
-        None => None,
-        Some(text) => Some(parse_expiration(text)?),
-    };
-    Ok(Attributes {
+    let attributes = Attributes {
         persistent: properties.is_persistent(),
         priority: properties.priority.unwrap_or(0),
         expiration,
-    })
+    };
+    (attributes, fault)
 }
 
 fn parse_expiration(text: &[u8]) -> Result<u64, Exception> {

@@ -250,7 +250,10 @@ async fn counted(peer: &mut Peer, tags: &[&str]) -> Vec<usize> {
                     panic!("{message:?}")
                 };
                 let of = tags.iter().position(|tag| *tag == deliver.consumer_tag.as_str());
-                counts[of.unwrap()] += 1;
+                let Some(count) = of.and_then(|of| counts.get_mut(of)) else {
+                    panic!("a delivery for nobody: {deliver:?}")
+                };
+                *count += 1;
             }
             Incoming::Method(AMQPClass::Channel(_)) => return counts,
             // Answers to qos and consume.

@@ -1,7 +1,7 @@
 //! `basic.publish`: what is checked, in which order, and what comes back.
 
 use proto_amqp::Properties;
-use proto_amqp::control::protocol::{basic, confirm, exchange};
+use proto_amqp::control::protocol::{basic, channel, confirm, exchange};
 use proto_amqp::table::Value;
 use warren_tests::TestBroker;
 use warren_tests::amqp::tables::{headers, texts_header, written};
@@ -54,14 +54,16 @@ async fn message_larger_than_the_limit_is_406() {
     peer.publish_with(1, publish("", "q"), &NOTHING, &[b'x'; 1025]).await;
     let text = "PRECONDITION_FAILED - message size 1025 is larger than configured max size 1024";
     peer.expect_channel_error(1, 406, text, PUBLISH).await;
-    // What is announced counts, and is told before it is sent.
-    let octets = peer.encoded_publish(1, publish("", "q"), &NOTHING, &[b'x'; 5000]);
-    peer.send_octets(&octets[..60]).await;
-    let text = "PRECONDITION_FAILED - message size 5000 is larger than configured max size 1024";
-    let close: proto_amqp::control::protocol::channel::Close = peer.expect(1).await;
+    // What is announced counts, and is told before anything of it is sent.
+    let body = vec![b'x'; 1024 * 1024];
+    let octets = peer.encoded_publish(1, publish("", "q"), &NOTHING, &body);
+    let (front, rest) = octets.split_at(octets.len() - body.len() - 100);
+    peer.send_octets(front).await;
+    let text = "PRECONDITION_FAILED - message size 1048576 is larger than configured max size 1024";
+    let close: channel::Close = peer.expect(1).await;
     assert_eq!(close.reply_text.as_str(), text);
-    peer.send_octets(&octets[60..]).await;
-    peer.send(1, proto_amqp::control::protocol::channel::CloseOk {}).await;
+    peer.send_octets(rest).await;
+    peer.send(1, channel::CloseOk {}).await;
     peer.open_channel(1).await;
     assert_eq!(peer.counts(1, "q").await, (1, 0));
 }
