@@ -8,12 +8,18 @@ mod amqp {
     mod channel;
     mod connection;
     mod consume;
+    mod dead_letter;
     mod dispatch;
     mod exchange;
     mod frames;
     mod heartbeats;
+    mod permissions;
     mod publish;
     mod queue;
+    mod rabbitmq;
+    mod reply_to;
     mod routing;
+    mod shutdown;
     mod tx;
+    mod versions;
 }

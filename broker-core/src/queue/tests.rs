@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::*;
 use crate::arguments::Value;
-use crate::consumer::Sink;
+use crate::consumer::{Run, Sink};
 use crate::log::MemoryLog;
 use crate::message::{Attributes, Message};
 

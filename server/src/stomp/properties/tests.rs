@@ -1,3 +1,5 @@
+//! STOMP headers and AMQP properties, both ways, with random values.
+
 use super::*;
 use proto_amqp::properties;
 use proto_stomp::{Decoded, Decoder, FrameEnd, HeaderBlock, Limits, OwnedFrame, Version};
