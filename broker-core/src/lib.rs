@@ -28,6 +28,7 @@ pub mod log;
 pub mod message;
 pub mod name;
 pub mod queue;
+pub mod storage;
 pub mod vhost;
 
 pub use broker::Broker;

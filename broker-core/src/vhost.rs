@@ -47,6 +47,15 @@ pub struct Route {
     pub by_headers: bool,
 }
 
+/// What [`VirtualHost::declare_queue`] gives.
+#[derive(Debug, Clone)]
+pub struct DeclaredQueue {
+    /// The queue.
+    pub queue: Arc<Queue>,
+    /// This declaration has made it: it was not there before.
+    pub new: bool,
+}
+
 /// What is asked of `queue.declare`.
 #[derive(Debug, Clone)]
 pub struct QueueDeclaration {
@@ -313,19 +322,21 @@ impl VirtualHost {
         declaration: QueueDeclaration,
         connection: ConnectionId,
         now: u64,
-    ) -> Result<Arc<Queue>, Refusal> {
+    ) -> Result<DeclaredQueue, Refusal> {
         let name = &declaration.name;
         if name.as_str().starts_with(RESERVED_PREFIX) && !declaration.server_named {
             return Err(Refusal::ReservedPrefix { kind: "queue", name: name.to_string() });
         }
         if let Some(queue) = self.topology.read().queues.get(name) {
-            return self.redeclare(queue, &declaration, connection, now);
+            let queue = self.redeclare(queue, &declaration, connection, now)?;
+            return Ok(DeclaredQueue { queue, new: false });
         }
         let settings = self.queue_settings(&declaration)?;
         let mut topology = self.topology.write();
         // Somebody may have been faster between the two locks.
         if let Some(queue) = topology.queues.get(name) {
-            return self.redeclare(queue, &declaration, connection, now);
+            let queue = self.redeclare(queue, &declaration, connection, now)?;
+            return Ok(DeclaredQueue { queue, new: false });
         }
         let spec = QueueSpec {
             name: name.clone(),
@@ -350,7 +361,7 @@ impl VirtualHost {
         // Relaxed: a statistic.
         self.queues_declared.fetch_add(1, Ordering::Relaxed);
         self.changed();
-        Ok(queue)
+        Ok(DeclaredQueue { queue, new: true })
     }
 
     fn queue_settings(&self, declaration: &QueueDeclaration) -> Result<QueueArguments, Refusal> {

@@ -37,6 +37,10 @@ impl Clock {
     }
 }
 
+/// Octets of messages that a connection may still publish when publishers are held. Then it is not
+/// read from any more; until then its acknowledgements go through.
+pub(crate) const BLOCKED_ALLOWANCE: usize = 1024 * 1024;
+
 /// Why publishers are held. A set: they go on when it is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms(AtomicU8);

@@ -13,11 +13,13 @@ mod amqp {
     mod exchange;
     mod frames;
     mod heartbeats;
+    mod lapin;
     mod permissions;
     mod publish;
     mod queue;
     mod rabbitmq;
     mod reply_to;
+    mod robustness;
     mod routing;
     mod shutdown;
     mod tx;

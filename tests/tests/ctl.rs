@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use proto_amqp::control::protocol::basic;
+use proto_stomp::{Command, OwnedFrame, Version};
 use warren_server::cli::{HealthArgs, Said, SettingsArgs, ctl_said, exit, health};
 use warren_tests::amqp::tables::{table, text};
-use warren_tests::{TestBroker, eventually};
+use warren_tests::amqp::{Options, Peer};
+use warren_tests::{TestBroker, eventually, stomp};
 
 /// Runs a command in the words that a shell would give, parted by spaces; `''` is an empty word.
 async fn ctl(broker: &TestBroker, line: &str) -> Said {
@@ -189,6 +191,69 @@ async fn users_and_permissions_take_effect_at_once() {
     for line in ["delete_user alice", "set_user_tags alice", "set_permissions alice a b c"] {
         assert_eq!(refused(&broker, line).await.0, 67, "{line}");
     }
+}
+
+/// A client of each protocol that consumes in a virtual host, as a user whose password is its name.
+async fn consumers(broker: &TestBroker, user: &str, vhost: &str) -> (Peer, stomp::Peer) {
+    let options = Options { vhost: vhost.to_owned(), ..Options::user(user) };
+    let mut amqp = broker.amqp_as(&options).await;
+    amqp.declare(1, "q").await;
+    amqp.consume(1, "q", "tag").await;
+    let mut stomp = stomp::Peer::connect(broker.stomp_address()).await;
+    let connect = OwnedFrame::new(Command::Connect)
+        .header("accept-version", "1.2")
+        .header("host", vhost)
+        .header("login", user)
+        .header("passcode", user);
+    stomp.send(&connect).await;
+    stomp.expect(Command::Connected).await;
+    stomp.set_version(Version::V1_2);
+    let subscribe = OwnedFrame::new(Command::Subscribe)
+        .header("id", "0")
+        .header("destination", "/amq/queue/q")
+        .header("receipt", "0");
+    stomp.send(&subscribe).await;
+    stomp.expect_receipt("0").await;
+    (amqp, stomp)
+}
+
+async fn are_closed((mut amqp, mut stomp): (Peer, stomp::Peer), reason: &str) {
+    let reason = format!("CONNECTION_FORCED - {reason}");
+    amqp.expect_connection_error(320, &reason, (0, 0)).await;
+    let error = stomp.expect_error("connection_forced").await;
+    assert_eq!(String::from_utf8_lossy(&error.body), reason);
+}
+
+#[tokio::test]
+async fn who_may_no_longer_be_there_does_not_go_on_consuming() {
+    let broker = TestBroker::start().await;
+    done(&broker, "add_vhost staging").await;
+    for user in ["alice", "bob"] {
+        done(&broker, &format!("add_user {user} {user}")).await;
+        for vhost in ["/", "staging"] {
+            done(&broker, &format!("set_permissions -p {vhost} {user} .* .* .*")).await;
+        }
+    }
+    let bob = consumers(&broker, "bob", "/").await;
+    let there = consumers(&broker, "alice", "staging").await;
+    let here = consumers(&broker, "alice", "/").await;
+
+    done(&broker, "clear_permissions alice").await;
+    are_closed(here, "permissions of user 'alice' in vhost '/' are cleared").await;
+    done(&broker, "delete_user alice").await;
+    are_closed(there, "user 'alice' is deleted").await;
+
+    let (mut amqp, mut stomp) = consumers(&broker, "bob", "staging").await;
+    done(&broker, "delete_vhost staging").await;
+    // First they are told that their queue is gone.
+    let _: basic::Cancel = amqp.expect(1).await;
+    let cancelled = stomp.expect(Command::Error).await;
+    assert_eq!(cancelled.get("message"), Some(&b"Server cancelled subscription"[..]));
+    are_closed((amqp, stomp), "vhost 'staging' is deleted").await;
+
+    let (mut amqp, mut stomp) = bob;
+    amqp.expect_nothing(1).await;
+    stomp.expect_silence().await;
 }
 
 #[tokio::test]

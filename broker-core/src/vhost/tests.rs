@@ -47,7 +47,7 @@ fn declaration(name: &str) -> QueueDeclaration {
 }
 
 fn declare(vhost: &VirtualHost, name: &str) -> Arc<Queue> {
-    vhost.declare_queue(declaration(name), US, 0).unwrap()
+    vhost.declare_queue(declaration(name), US, 0).unwrap().queue
 }
 
 fn bind_with(
@@ -224,6 +224,26 @@ fn refusals_speak_the_words_that_clients_know() {
 }
 
 #[test]
+fn of_all_that_declare_a_queue_at_once_one_has_made_it() {
+    const DECLARERS: u64 = 8;
+    for _ in 0..50 {
+        let vhost = vhost();
+        let start = std::sync::Barrier::new(DECLARERS as usize);
+        let declare = |number| {
+            start.wait();
+            let declared = vhost.declare_queue(declaration("q"), ConnectionId(number), 0);
+            usize::from(declared.unwrap().new)
+        };
+        let makers: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..DECLARERS).map(|number| scope.spawn(move || declare(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(makers, 1);
+    }
+}
+
+#[test]
 fn the_exclusive_queues_of_a_connection_go_with_it() {
     let vhost = vhost();
     let exclusive = QueueDeclaration { exclusive: true, ..declaration("mine") };
@@ -240,7 +260,7 @@ fn dead_letter_queue(vhost: &VirtualHost, name: &str, ttl: i64, routing_key: &st
     with.arguments.set("x-message-ttl", Value::Long(ttl));
     with.arguments.set("x-dead-letter-exchange", Value::text(""));
     with.arguments.set("x-dead-letter-routing-key", Value::text(routing_key));
-    vhost.declare_queue(with, US, 0).unwrap()
+    vhost.declare_queue(with, US, 0).unwrap().queue
 }
 
 fn publish(vhost: &VirtualHost, to: &Arc<Queue>, now: u64) {

@@ -375,9 +375,9 @@ impl Session {
                     auto_delete: true,
                     arguments: Arguments::new(),
                 };
-                let queue = vhost.declare_queue(declaration, self.id, now).map_err(refused)?;
+                let declared = vhost.declare_queue(declaration, self.id, now).map_err(refused)?;
                 channel.reply_queue = Some(name);
-                queue
+                declared.queue
             }
         };
         let slot = self.outlet.lock().deliveries.add_consumer(NewConsumer {

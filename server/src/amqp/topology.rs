@@ -323,7 +323,8 @@ impl Session {
                 auto_delete: declare.auto_delete,
                 arguments,
             };
-            request.vhost.declare_queue(declaration, self.id, now).map_err(request.refused())?
+            let declared = request.vhost.declare_queue(declaration, self.id, now);
+            declared.map_err(request.refused())?.queue
         };
         if let Some(channel) = self.channels.get_mut(&id.0) {
             channel.last_queue = Some(name.clone());

@@ -10,13 +10,10 @@ use tracing::{info, warn};
 
 use super::session::{Phase, Session};
 use crate::counters::Protocol;
+use crate::node::BLOCKED_ALLOWANCE;
 
 /// How long a publisher whose queue is backlogged is not read from.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
-
-/// Octets of messages that a connection may still publish when publishers are held. Then it is not
-/// read from any more; until then its acknowledgements go through.
-const BLOCKED_ALLOWANCE: usize = 1024 * 1024;
 
 /// Octets of messages in the transactions of a connection.
 const TRANSACTION_OCTETS_MAX: usize = 256 * 1024 * 1024;

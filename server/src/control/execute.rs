@@ -18,7 +18,7 @@ use tracing::info;
 use super::protocol::{Clients, Kind, Password, Refusal, Refused, Request, did_you_mean};
 use super::{Broker, lists, status};
 use crate::health;
-use crate::node::{Connection, ConnectionRow, Node};
+use crate::node::{ConnectionRow, Node};
 
 /// What a request that was granted gives.
 #[derive(Debug)]
@@ -70,7 +70,11 @@ pub(super) fn execute(broker: &Broker, request: Request) -> Result<Outcome, Refu
         }
         Request::DeleteUser { user } => {
             let deleted = node.broker.access.delete_user(&user_name(&user)?);
-            done(deleted.map_err(refuse_user), || info!(%user, "user deleted"))
+            done(deleted.map_err(refuse_user), || {
+                let reason = format!("user '{user}' is deleted");
+                let closed = close_all(node, usize::MAX, &reason, |row| row.user == user);
+                info!(%user, closed, "user deleted");
+            })
         }
         Request::ChangePassword { user, password } => {
             check_password(node, &password)?;
@@ -96,7 +100,11 @@ pub(super) fn execute(broker: &Broker, request: Request) -> Result<Outcome, Refu
             let name = find_vhost(node, &vhost)?.name.clone();
             let deleted = node.broker.delete_vhost(&name);
             let refuse = |error: VhostError| Refusal::Data.because(error.to_string());
-            done(deleted.map_err(refuse), || info!(%vhost, "virtual host deleted"))
+            done(deleted.map_err(refuse), || {
+                let reason = format!("vhost '{vhost}' is deleted");
+                let closed = close_all(node, usize::MAX, &reason, |row| row.vhost == vhost);
+                info!(%vhost, closed, "virtual host deleted");
+            })
         }
         Request::SetPermissions { vhost, user, configure, write, read } => {
             let name = vhost_to_permit(node, &vhost)?;
@@ -107,7 +115,12 @@ pub(super) fn execute(broker: &Broker, request: Request) -> Result<Outcome, Refu
         Request::ClearPermissions { vhost, user } => {
             let name = vhost_to_permit(node, &vhost)?;
             let cleared = node.broker.access.clear_permission(&user_name(&user)?, &name);
-            done(cleared.map_err(refuse_user), || info!(%user, %vhost, "permissions cleared"))
+            done(cleared.map_err(refuse_user), || {
+                let reason = format!("permissions of user '{user}' in vhost '{vhost}' are cleared");
+                let theirs = |row: &ConnectionRow| row.user == user && row.vhost == vhost;
+                let closed = close_all(node, usize::MAX, &reason, theirs);
+                info!(%user, %vhost, closed, "permissions cleared");
+            })
         }
         Request::Stop {} => {
             info!("asked to stop on the control socket");
@@ -277,22 +290,29 @@ fn close_connections(
     if let Clients::Vhost(vhost) = of {
         find_vhost(node, vhost)?;
     }
-    let meant = |connection: &Arc<dyn Connection>| match of {
+    let meant = |row: &ConnectionRow| match of {
         Clients::All => true,
-        Clients::Vhost(vhost) => connection.describe().vhost == *vhost,
-        Clients::User(user) => connection.describe().user == *user,
+        Clients::Vhost(vhost) => row.vhost == *vhost,
+        Clients::User(user) => row.user == *user,
     };
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let closed = node
-        .connections
-        .all()
-        .into_iter()
-        .filter(meant)
-        .take(limit)
-        .inspect(|connection| connection.close(reason))
-        .count();
+    let closed = close_all(node, limit, reason, meant);
     info!(closed, ?of, reason, "connections closed on request");
     Ok(Outcome::Value(json!({ "closed": closed })))
+}
+
+/// Closes the oldest of the connections that are meant, `limit` at most; gives how many.
+fn close_all(
+    node: &Node,
+    limit: usize,
+    reason: &str,
+    meant: impl Fn(&ConnectionRow) -> bool,
+) -> usize {
+    let open = node.connections.all().into_iter();
+    open.filter(|connection| meant(&connection.describe()))
+        .take(limit)
+        .inspect(|connection| connection.close(reason))
+        .count()
 }
 
 /// Adding one that is there changes nothing, as with rabbitmqctl.

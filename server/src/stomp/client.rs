@@ -21,7 +21,7 @@ use super::session::Shared;
 use super::subscribe::Subscribed;
 use super::transaction::Transactions;
 use crate::counters::{Protocol, ProtocolCounters};
-use crate::node::{Identity, Node};
+use crate::node::{BLOCKED_ALLOWANCE, Identity, Node};
 use crate::outbox::Outlet;
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -57,8 +57,8 @@ pub(super) struct Client {
     pub(super) receipts: Receipts,
     pub(super) settling: Settling,
     pub(super) effects: Effects,
-    /// It has published while publishers are held.
-    pub(super) held: bool,
+    /// Octets that it has published while publishers are held; `None` when they are not, or it has not.
+    pub(super) blocked: Option<usize>,
     /// It has published to a queue whose consumers do not keep up.
     pub(super) backlogged: bool,
 }
@@ -104,7 +104,7 @@ impl Client {
             receipts: Receipts::default(),
             settling: Settling::default(),
             effects: Effects::default(),
-            held: false,
+            blocked: None,
             backlogged: false,
         }
     }
@@ -235,10 +235,15 @@ impl Client {
             self.on_cancelled(slot);
         }
         self.release_receipts();
-        if self.held && !self.node.alarms.any() {
-            self.held = false;
+        if self.blocked.is_some() && !self.node.alarms.any() {
+            self.blocked = None;
             self.shared.set_state("running");
         }
+    }
+
+    /// Whether it has published too much while publishers are held.
+    pub(super) fn is_held(&self) -> bool {
+        self.blocked.is_some_and(|octets| octets > BLOCKED_ALLOWANCE)
     }
 
     /// What lists show of the session.

@@ -85,8 +85,9 @@ impl StompError {
         Self::open("Bad command", format!("Could not interpret command \"{word}\"\n"))
     }
 
+    // RabbitMQ goes on: then a stranger can have an ERROR for every four octets, and need not read one.
     pub(super) fn not_logged_in() -> Self {
-        Self::open("Illegal command", "You must log in using CONNECT first")
+        Self::closing("Illegal command", "You must log in using CONNECT first")
     }
 
     // RabbitMQ: closes without a word.

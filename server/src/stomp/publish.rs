@@ -14,6 +14,7 @@ use broker_core::log::LogPosition;
 use broker_core::message::LARGE_BODY_LEN;
 use broker_core::name::{ExchangeName, QueueName};
 use broker_core::queue::{BATCH_MAX, Queue};
+use broker_core::vhost::DeclaredQueue;
 use broker_core::{Attributes, Message, Publication, Refusal, Resource, Spans};
 use proto_amqp::properties::{self, Properties};
 use proto_stomp::{Command, Frame, Headers};
@@ -169,6 +170,13 @@ impl Batch {
         self.messages.push(pending);
     }
 
+    /// Forgets what nobody will hand over, and what was noted. The rest is set anew before it is used.
+    pub(super) fn abandon(&mut self) {
+        self.groups.clear();
+        self.clear();
+        self.begin();
+    }
+
     /// Forgets what was handed over, but keeps the room.
     fn clear(&mut self) {
         self.messages.clear();
@@ -199,7 +207,7 @@ impl Client {
         frame: &Frame<'_>,
         batch: &mut Batch,
     ) -> Result<(), StompError> {
-        self.note_publish();
+        self.note_publish(frame);
         batch.table.clear();
         let send = SendHeaders::read(&frame.headers, &mut batch.table)?;
         let destination =
@@ -249,17 +257,25 @@ impl Client {
         }
     }
 
-    /// Publishers are held: this one is not read from any more, once what has arrived is done.
-    fn note_publish(&mut self) {
+    /// Publishers may be held: this one is then not read from any more, once it has used its allowance up.
+    fn note_publish(&mut self, frame: &Frame<'_>) {
         // Relaxed: for lists.
         self.shared.publisher.store(true, Ordering::Relaxed);
-        if self.node.alarms.any() && !self.held {
-            self.held = true;
-            self.node.counters.publishers_blocked.increment(1);
-            self.shared.set_state("blocked");
-            let reason = self.node.alarms.reason();
-            tracing::info!(connection = %self.shared.name(), reason, "holding a publisher");
+        if !self.node.alarms.any() {
+            return;
         }
+        // Headers are kept too, and there may be far more of them than of the body.
+        let headers = frame.headers.iter().map(|(name, value)| name.len() + value.len());
+        let octets = frame.body.len() + headers.sum::<usize>();
+        if let Some(before) = &mut self.blocked {
+            *before += octets;
+            return;
+        }
+        self.blocked = Some(octets);
+        self.node.counters.publishers_blocked.increment(1);
+        self.shared.set_state("blocked");
+        let reason = self.node.alarms.reason();
+        tracing::info!(connection = %self.shared.name(), reason, "holding a publisher");
     }
 
     // spec: amqp basic "user-id"
@@ -329,13 +345,13 @@ impl Client {
         Ok(route)
     }
 
-    /// Declares a queue, and remembers that.
+    /// Declares a queue, and remembers that. Tells whether it is new.
     pub(super) fn declare(
         &mut self,
         name: QueueName,
         options: QueueOptions,
         kind: QueueKind,
-    ) -> Result<Arc<Queue>, Refusal> {
+    ) -> Result<DeclaredQueue, Refusal> {
         let resource = Resource::Queue(name.clone());
         self.asking().check(&resource, Access::Configure)?;
         if let Some(exchange) = options.dead_letter_exchange()
@@ -346,12 +362,12 @@ impl Client {
         }
         let now = self.node.clock.now();
         let declaration = options.declaration(name.clone(), kind);
-        let queue = self.vhost.declare_queue(declaration, self.id, now)?;
+        let declared = self.vhost.declare_queue(declaration, self.id, now)?;
         if self.declared.len() >= DECLARED_MAX {
             self.declared.clear();
         }
         self.declared.insert(name);
-        Ok(queue)
+        Ok(declared)
     }
 
     /// Adds a message of a transaction to a batch that has [begun](Batch::begin).

@@ -368,10 +368,11 @@ impl Session {
 
     // ---- what goes wrong ----
 
-    /// Sends an ERROR, after what came before it has been carried out, and closes if it is one of those.
+    /// Sends an ERROR, after what came before it has been carried out, and closes if it is one of those. A stranger
+    /// gets one at most.
     fn fail(&mut self, error: &StompError, receipt: Option<&[u8]>, batch: &mut Batch) {
         self.flush(batch);
-        if error.then() == Then::Close {
+        if error.then() == Then::Close || matches!(self.phase, Phase::Stranger) {
             info!(connection = %self.shared.name(), ?error, "closing a STOMP connection");
             // Before the ERROR, so that no MESSAGE follows it.
             self.finish();
@@ -401,7 +402,7 @@ impl Session {
     /// Whether the peer is not read from at present: then its silence is our doing.
     fn is_held(&self) -> bool {
         let by_client = match &self.phase {
-            Phase::Open(client) => client.held || client.receipts.is_full(),
+            Phase::Open(client) => client.is_held() || client.receipts.is_full(),
             _ => false,
         };
         let high = self.node.settings.limits.outbox_high.as_usize();
@@ -439,7 +440,11 @@ impl crate::driver::Session for Session {
     fn feed(&mut self, input: &[u8]) -> usize {
         self.heard_anything = true;
         self.heart_beats.received();
-        let taken = SCRATCH.with_borrow_mut(|scratch| self.feed_frames(input, scratch));
+        let taken = SCRATCH.with_borrow_mut(|scratch| {
+            // A session that panicked may have left something: it is nobody's, least of all ours.
+            scratch.batch.abandon();
+            self.feed_frames(input, scratch)
+        });
         // Relaxed: for lists.
         self.shared.received.fetch_add(taken as u64, Ordering::Relaxed);
         if let Phase::Open(client) = &mut self.phase {

@@ -9,7 +9,7 @@ use broker_core::consumer::Subscription;
 use broker_core::exchange::{Binding, Destination as BoundTo};
 use broker_core::name::{ExchangeName, QueueName};
 use broker_core::queue::{Queue, SubscribeError};
-use broker_core::vhost::QueueDeclaration;
+use broker_core::vhost::{DeclaredQueue, QueueDeclaration};
 use broker_core::{Refusal, Resource};
 use proto_stomp::{Command, Frame, Headers};
 
@@ -88,7 +88,7 @@ impl Client {
                     Ok(queue) if self.declared.contains(&name) => queue,
                     _ => {
                         let options = QueueOptions::read(headers, DurableBy::Either)?;
-                        self.declare(name, options, QueueKind::Named)?
+                        self.declare(name, options, QueueKind::Named)?.queue
                     }
                 };
                 Source { queue, own: false, new: false }
@@ -111,7 +111,7 @@ impl Client {
         };
         let consumed = self.consume(named, &request, &source, receipt);
         if consumed.is_err() && source.new {
-            self.vhost.delete_queue(&source.queue.spec.name, Some(self.id), false, false).ok();
+            self.undo_declare(&source.queue.spec.name);
         }
         consumed
     }
@@ -149,16 +149,21 @@ impl Client {
             QueueName::new(&name).map_err(|_| StompError::header_too_long(b"x-queue-name"))?;
         self.asking().check(&Resource::Exchange(exchange.clone()), Access::Read)?;
         let options = QueueOptions::read(headers, DurableBy::Either)?;
-        let new = self.vhost.queue(&name).is_err();
-        let queue = self.declare(name.clone(), options, QueueKind::OfSubscription)?;
-        let bound = self.bind(&name, exchange, key);
-        if let Err(refusal) = bound {
+        let DeclaredQueue { queue, new } =
+            self.declare(name.clone(), options, QueueKind::OfSubscription)?;
+        if let Err(refusal) = self.bind(&name, exchange, key) {
             if new {
-                self.vhost.delete_queue(&name, Some(self.id), false, false).ok();
+                self.undo_declare(&name);
             }
             return Err(refusal.into());
         }
         Ok(Source { queue, own: true, new })
+    }
+
+    /// Deletes a queue that was made for a subscription that came to nothing, unless somebody uses it already.
+    fn undo_declare(&mut self, queue: &QueueName) {
+        self.declared.remove(queue);
+        self.vhost.delete_queue(queue, Some(self.id), true, false).ok();
     }
 
     fn bind(&self, queue: &QueueName, source: ExchangeName, key: Box<[u8]>) -> Result<(), Refusal> {
@@ -305,11 +310,11 @@ impl Client {
             arguments: Arguments::new(),
         };
         let now = self.node.clock.now();
-        let queue = self.vhost.declare_queue(declaration, self.id, now)?;
-        let source = Source { queue, own: true, new: true };
+        let DeclaredQueue { queue, new } = self.vhost.declare_queue(declaration, self.id, now)?;
+        let source = Source { queue, own: true, new };
         let consumed = self.consume(named, &Request::of_temp_queue(destination), &source, None);
         if let Err(error) = consumed {
-            self.vhost.delete_queue(&name, Some(self.id), false, false).ok();
+            self.undo_declare(&name);
             return Err(error);
         }
         self.temp_queues.insert(destination.into(), name.clone());

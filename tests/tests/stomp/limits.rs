@@ -125,7 +125,11 @@ async fn publishers_are_held_while_memory_is_low_and_nobody_else_is() {
         }
         sleep(Duration::from_millis(10)).await;
     }
-    publisher.send("BEGIN\ntransaction:t\nreceipt:r\n\n\0").await;
+    // Until it has used up its allowance it is heard: acknowledgements have to go through.
+    publisher.ask("BEGIN\ntransaction:t\n\n").await;
+    let body = "x".repeat(1 << 20);
+    publisher.ask(&format!("SEND\ndestination:/queue/held\n\n{body}")).await;
+    publisher.send("ABORT\ntransaction:t\nreceipt:r\n\n\0").await;
     assert!(publisher.is_silent_for(Duration::from_millis(500)).await);
     // What was read is done, and consumers go on.
     assert!(consumer.next().await.starts_with("MESSAGE\n"));

@@ -68,6 +68,19 @@ async fn a_refused_subscription_leaves_no_queue_behind() {
 }
 
 #[tokio::test]
+async fn a_refused_subscription_leaves_a_queue_of_others_alone() {
+    let broker = Broker::start().await;
+    let subscribe =
+        "SUBSCRIBE\nid:0\ndestination:/topic/k\nx-queue-name:q\ndurable:true\nauto-delete:false\n";
+    let mut guest = broker.log_in("1.2").await;
+    guest.ask(&format!("{subscribe}\n")).await;
+    guest.ask("UNSUBSCRIBE\nid:0\n\n").await;
+    broker.add_user(".*", "", ".*").await;
+    is_refused(&broker, &format!("{subscribe}\n\0"), "queue 'q'").await;
+    assert_eq!(broker.list("queues", r#""name""#).await, [r#"["q"]"#]);
+}
+
+#[tokio::test]
 async fn without_a_permission_in_the_virtual_host_there_is_no_way_in() {
     let broker = Broker::start().await;
     broker.control(r#"{"command":"add_vhost","vhost":"other"}"#).await;

@@ -3,9 +3,11 @@
 use super::*;
 use crate::counters::Counters;
 use crate::driver::Session as _;
+use crate::node::{Alarm, BLOCKED_ALLOWANCE};
 use crate::settings::Settings;
 use broker_core::Broker;
 use broker_core::log::{DurableWatcher, Log, Record};
+use broker_core::name::QueueName;
 
 /// A log whose mark moves when it is told.
 #[derive(Debug, Default)]
@@ -118,4 +120,52 @@ async fn a_client_with_too_many_receipts_outstanding_is_not_read_from() {
     log.catch_up();
     written(&mut session).await;
     assert_eq!(session.want(), Want::Read);
+}
+
+#[tokio::test]
+async fn a_publisher_that_is_held_may_acknowledge_until_its_allowance_is_used_up() {
+    let (mut session, _) = logged_in().await;
+    let node = Arc::clone(&session.node);
+    let state = |session: &Session| session.shared.facts.lock().state;
+    feed(&mut session, "SUBSCRIBE\nid:0\ndestination:/queue/q\nack:client\n\n\0").await;
+    node.alarms.set(Alarm::Memory, true);
+    let message = feed(&mut session, "SEND\ndestination:/queue/q\n\nx\0").await;
+    assert_eq!((state(&session), session.want()), ("blocked", Want::Read));
+    let id = message.lines().find_map(|line| line.strip_prefix("ack:")).unwrap();
+    assert_eq!(feed(&mut session, &format!("ACK\nid:{id}\nreceipt:1\n\n\0")).await, RECEIPT);
+    assert_eq!(session.shared.channel().messages_unacknowledged, 0);
+
+    // Headers count as well as bodies: neither of the two is enough.
+    let header = format!("h:{}\n", "x".repeat(1024));
+    let send = format!("SEND\ndestination:/topic/nobody\n{header}\n\0");
+    feed(&mut session, &send.repeat(BLOCKED_ALLOWANCE / 2 / send.len())).await;
+    assert_eq!(session.want(), Want::Read);
+    let body = "x".repeat(BLOCKED_ALLOWANCE / 8 * 5);
+    feed(&mut session, &format!("SEND\ndestination:/topic/nobody\n\n{body}\0")).await;
+    assert_eq!(session.want(), Want::Pause);
+    node.alarms.set(Alarm::Memory, false);
+    written(&mut session).await;
+    assert_eq!((state(&session), session.want()), ("running", Want::Read));
+}
+
+#[tokio::test]
+async fn what_a_session_leaves_behind_when_it_panics_is_not_the_next_ones() {
+    let (mut broken, _) = logged_in().await;
+    let node = Arc::clone(&broken.node);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        SCRATCH.with_borrow_mut(|Scratch { headers, batch }| {
+            let send = PERSISTENT.as_bytes();
+            let Ok(Decoded::Frame { frame, .. }) = broken.decoder.decode(send, headers) else {
+                unreachable!("a frame")
+            };
+            broken.on_frame(&frame, batch);
+            // A panic that prints nothing.
+            std::panic::resume_unwind(Box::new(()));
+        });
+    }));
+    assert!(panicked.is_err());
+    let (mut next, _) = logged_in().await;
+    assert_eq!(feed(&mut next, "BEGIN\ntransaction:t\nreceipt:1\n\n\0").await, RECEIPT);
+    let queue = node.broker.vhost("/").unwrap().queue(&QueueName::new("q").unwrap()).unwrap();
+    assert_eq!(queue.depth().ready, 0, "nobody has handed it over");
 }

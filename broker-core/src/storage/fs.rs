@@ -1,0 +1,240 @@
+//! The only door to the disk: [`FileSystem`] and [`File`], and [`StdFs`] behind them.
+//!
+//! The one idea: whatever the store does to the medium passes through these two traits, so that
+//! the simulator sees, orders and breaks every call. They promise no more than POSIX does: a write
+//! may be short, data survive a power cut only after [`File::sync_data`], a name only after
+//! [`FileSystem::sync_dir`]. Nothing here retries, caches or interprets.
+
+use std::fmt::Debug;
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Directories and names.
+pub trait FileSystem: Send + Sync + Debug + 'static {
+    /// Makes a directory with mode 0700; succeeds when it is there already.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes an empty file for reading and writing, mode 0600; an old one is truncated.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers, `NotFound` when it does not exist.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Gives a file another name, replacing what has it.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, sorted. Names that are not UTF-8 are not ours and left out.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes the names in a directory survive a power cut.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes the exclusive lock of a file (made when missing), held until the answer is dropped.
+    /// `None` when another holds it.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Octets an unprivileged process may still allocate in the file system of `path`.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn available(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// An open file. All methods take the offset: nobody shares a cursor.
+pub trait File: Send + Sync + Debug {
+    /// Octets in the file.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads into `buf` from `offset`; may be short, 0 at the end.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes the parts in a row at `offset`; may be short.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers.
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Makes the data, and the length, survive a power cut (fdatasync).
+    ///
+    /// # Errors
+    /// Whatever the operating system answers. After an error nothing is known about what was
+    /// written since the last success, and a second call proves nothing.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+/// A held lock; dropping it lets go.
+pub trait Lock: Send + Sync + Debug {}
+
+/// Fills `buf` from `offset`, or as much as the file has. Answers the octets read.
+pub(super) fn read_full(file: &dyn File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..)
+        && !rest.is_empty()
+    {
+        match file.read_at(offset + done as u64, rest) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Fills `buf` from `offset`; a file that ends before is `UnexpectedEof`.
+pub(super) fn read_exact(file: &dyn File, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    if read_full(file, offset, buf)? == buf.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Writes all parts at `offset`, however short the single writes are.
+pub(super) fn write_full(file: &dyn File, mut offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> =
+        parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        match file.write_at(offset, left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StdFs;
+
+impl FileSystem for StdFs {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(fs::OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(LockedFile { _file: file }))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        let status = rustix::fs::statvfs(path)?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+}
+
+/// The lock lives as long as the descriptor.
+#[derive(Debug)]
+struct LockedFile {
+    _file: fs::File,
+}
+
+impl Lock for LockedFile {}
+
+impl File for fs::File {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        FileExt::read_at(self, buf, offset)
+    }
+
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(self, parts, offset)?)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Self::sync_data(self)
+    }
+}

@@ -1,0 +1,544 @@
+//! Reading messages back: ahead in runs, or one alone.
+//!
+//! The one idea: a reader names a queue and a number and gets the block in which that message
+//! lies, up to an extent's length, checked and with only live messages in it. Blocks of segments
+//! are cached under one budget for all queues; the log is read through the page cache, which has
+//! just written it. A message that fails its checksum is reported, never delivered.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::batch::SeqRange;
+use super::engine::{Engine, State};
+use super::error::{IoContext, StorageError};
+use super::fs::{File, read_full};
+use super::index::{Extent, LogEntry};
+use super::octets::to_usize;
+use super::record::Record;
+use super::segment::{ExtentOctets, segment_path};
+use super::spill::certain;
+
+/// Segment files held open.
+const OPEN_FILES_MAX: usize = 256;
+
+/// A stored message, borrowed from its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Its number in the queue.
+    pub seq: u64,
+    /// The caller's flags.
+    pub flags: u8,
+    /// The head, verbatim.
+    pub head: &'a [u8],
+    /// The body, verbatim.
+    pub body: &'a [u8],
+}
+
+/// Messages of one queue, in order.
+pub struct MessageBlock {
+    octets: BlockOctets,
+    messages: Vec<Place>,
+    /// Messages that were found damaged on the way; they have been reported and are gone.
+    pub lost: Vec<SeqRange>,
+    /// Read on from here.
+    pub next: u64,
+}
+
+enum BlockOctets {
+    Log(Vec<u8>),
+    Extent(Arc<ExtentOctets>),
+}
+
+struct Place {
+    seq: u64,
+    flags: u8,
+    head: Range<usize>,
+    body: Range<usize>,
+}
+
+impl fmt::Debug for MessageBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageBlock")
+            .field("messages", &self.messages.len())
+            .field("lost", &self.lost)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MessageBlock {
+    /// Messages in the block; 0 when all that were read are lost.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The messages, in order.
+    pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
+        let octets = match &self.octets {
+            BlockOctets::Log(octets) => octets.as_slice(),
+            BlockOctets::Extent(extent) => extent.octets(),
+        };
+        self.messages.iter().map(|place| Message {
+            seq: place.seq,
+            flags: place.flags,
+            head: octets.get(place.head.clone()).unwrap_or_default(),
+            body: octets.get(place.body.clone()).unwrap_or_default(),
+        })
+    }
+}
+
+/// Where the messages from a number on are.
+enum Source {
+    Nothing,
+    Extent(Extent, Vec<u64>),
+    Log(ReadPlan),
+    /// Records that are not in a file yet, copied.
+    Memory(MemoryRecords),
+}
+
+impl Engine {
+    /// Reads live messages of a queue from number `from` on: one block, of at least one message
+    /// and, beyond the first, at most about `octets_max` octets. `None` when there are no more.
+    ///
+    /// # Errors
+    /// When the operating system cannot read; the messages are not given up for that.
+    pub fn read(
+        &self,
+        queue: u64,
+        from: u64,
+        octets_max: usize,
+    ) -> Result<Option<MessageBlock>, StorageError> {
+        // A message may move from log to segment, or between segments, while it is read; looking
+        // again finds it. Twice in a row is possible, for ever is not.
+        for _ in 0..16 {
+            let block = match self.source(queue, from, octets_max) {
+                Source::Nothing => return Ok(None),
+                Source::Extent(extent, live) => {
+                    self.read_extent(queue, &extent, &live, octets_max)?
+                }
+                Source::Log(plan) => self.read_log(queue, &plan)?,
+                Source::Memory(records) => Some(block_of(records)),
+            };
+            if block.is_some() {
+                return Ok(block);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads one message; `None` when it is not live.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and [`StorageError::DamagedMessage`].
+    pub fn read_one(&self, queue: u64, seq: u64) -> Result<Option<MessageBlock>, StorageError> {
+        let Some(block) = self.read(queue, seq, 0)? else {
+            return Ok(None);
+        };
+        if block.messages().next().is_some_and(|message| message.seq == seq) {
+            return Ok(Some(block));
+        }
+        if block.lost.iter().any(|range| (range.first..=range.last).contains(&seq)) {
+            return Err(StorageError::DamagedMessage { queue, seq });
+        }
+        Ok(None)
+    }
+
+    fn source(&self, id: u64, from: u64, octets_max: usize) -> Source {
+        let state = self.state.lock();
+        let Some(queue) = state.index.queues.get(&id) else {
+            return Source::Nothing;
+        };
+        if let Some(first) = queue.spilled.iter_from(from).next()
+            && let Some(extent) = queue.extents.get(queue.extents_from(first))
+        {
+            let live = queue.spilled.iter_from(first);
+            return Source::Extent(*extent, live.take_while(|seq| *seq <= extent.last).collect());
+        }
+        let budget = octets_max.min(self.options.extent_len);
+        let mut entries = Vec::new();
+        let mut octets = 0;
+        for entry in queue.log.range(queue.log_from(from)..).filter(|entry| entry.is_live()) {
+            let len = to_usize(u64::from(entry.len));
+            if !entries.is_empty() && octets + len > budget {
+                break;
+            }
+            octets += len;
+            entries.push(*entry);
+        }
+        let Some(first) = entries.first() else {
+            return Source::Nothing;
+        };
+        match copy_from_memory(&state, first.lsn, &entries) {
+            Some(records) => Source::Memory(records),
+            None => Source::Log(plan_runs(&state, &entries, self.options.extent_len)),
+        }
+    }
+
+    /// `None` when the extent has been replaced meanwhile.
+    fn read_extent(
+        &self,
+        queue: u64,
+        extent: &Extent,
+        live: &[u64],
+        octets_max: usize,
+    ) -> Result<Option<MessageBlock>, StorageError> {
+        let key = (extent.segment, extent.offset);
+        let cached = self.cache.lock().get(key);
+        let octets = match cached {
+            Some(octets) => octets,
+            None => {
+                let path = self.segment_path(extent.segment);
+                let file = match self.segment_file(extent.segment) {
+                    Err(_) if !self.has_extent(queue, extent) => return Ok(None),
+                    file => file?,
+                };
+                let read = ExtentOctets::read(&*file, queue, extent).during("read", &path)?;
+                if !read.lost.is_empty() {
+                    if !self.has_extent(queue, extent) {
+                        return Ok(None);
+                    }
+                    self.name_lost_extent(queue, extent, &read);
+                }
+                let read = Arc::new(read);
+                self.cache.lock().insert(key, Arc::clone(&read));
+                read
+            }
+        };
+        Ok(Some(extent_block(octets, extent, live, octets_max)))
+    }
+
+    fn has_extent(&self, queue: u64, extent: &Extent) -> bool {
+        let state = self.state.lock();
+        let Some(queue) = state.index.queues.get(&queue) else {
+            return false;
+        };
+        let found = queue.extents.get(queue.extents_from(extent.first));
+        found.is_some_and(|found| (found.segment, found.offset) == (extent.segment, extent.offset))
+    }
+
+    /// Reports the live messages that an extent has lost.
+    fn name_lost_extent(&self, queue: u64, extent: &Extent, read: &ExtentOctets) {
+        let live = self.live_in(queue, extent);
+        let mut lost = Vec::new();
+        for range in &read.lost {
+            let within = |seq: &&u64| (range.first..=range.last).contains(*seq);
+            let count = live.iter().filter(within).count() as u64;
+            if count > 0 {
+                lost.push(certain(queue, *range, count));
+            }
+        }
+        let path = self.segment_path(extent.segment);
+        let file = self.paths.relative(&path).to_owned();
+        self.lose(&file, extent.offset, read.octets(), lost);
+    }
+
+    /// `None` when what was to be read is not there any more, so that one must look again.
+    fn read_log(&self, queue: u64, plan: &ReadPlan) -> Result<Option<MessageBlock>, StorageError> {
+        let Some(run) = plan.runs.first() else {
+            // A stretch of the log is gone, and recovery has said so already.
+            let seqs = plan.missing.iter();
+            let lost: Vec<SeqRange> = seqs.map(|seq| SeqRange::one(*seq)).collect();
+            let named = lost.iter().map(|range| certain(queue, *range, 1)).collect();
+            self.name_lost("message in a lost stretch of the log", named);
+            let next = lost.last().map_or(0, |range| range.last.saturating_add(1));
+            let octets = BlockOctets::Log(Vec::new());
+            return Ok(Some(MessageBlock { octets, messages: Vec::new(), lost, next }));
+        };
+        let mut octets = Vec::new();
+        run.read(&mut octets)?;
+        let mut lost = Vec::new();
+        let mut messages = Vec::new();
+        let mut next = 0;
+        for ((seq, record), offset) in run.records(&octets).zip(run.offsets()) {
+            next = seq + 1;
+            match record {
+                Some(record) => messages.push(place(seq, &record, offset)),
+                None => lost.push(SeqRange::one(seq)),
+            }
+        }
+        if !lost.is_empty() {
+            if !run.is_current(&self.state.lock(), queue) {
+                return Ok(None);
+            }
+            let named = lost.iter().map(|range| certain(queue, *range, 1)).collect();
+            let file = self.paths.relative(&run.path).to_owned();
+            self.lose(&file, run.offset, &octets, named);
+        }
+        Ok(Some(MessageBlock { octets: BlockOctets::Log(octets), messages, lost, next }))
+    }
+
+    /// Octets of segments in memory, for metrics; at most `cache_len`.
+    #[must_use]
+    pub fn cached_octets(&self) -> usize {
+        self.cache.lock().used
+    }
+
+    pub(super) fn segment_path(&self, id: u64) -> PathBuf {
+        segment_path(&self.paths.segments, id)
+    }
+
+    /// An open segment file.
+    pub(super) fn segment_file(&self, id: u64) -> Result<Arc<dyn File>, StorageError> {
+        if let Some(file) = self.cache.lock().files.get(&id) {
+            return Ok(Arc::clone(file));
+        }
+        let path = self.segment_path(id);
+        let file = self.fs.open(&path).during("open", &path)?;
+        let mut cache = self.cache.lock();
+        if cache.files.len() >= OPEN_FILES_MAX {
+            // Rare, and opening again costs a few microseconds.
+            cache.files.clear();
+        }
+        cache.files.insert(id, Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+/// Records copied from a frame.
+struct MemoryRecords {
+    octets: Vec<u8>,
+    /// Number and position of each.
+    records: Vec<(u64, u64)>,
+}
+
+/// Copies records that are in a frame not written yet, as many as lie in the same frame.
+fn copy_from_memory(state: &State, lsn: u64, entries: &[LogEntry]) -> Option<MemoryRecords> {
+    let frames = state.in_flight.as_deref().into_iter().chain(&state.pending);
+    let frame = frames.into_iter().find(|frame| (frame.lsn..frame.end()).contains(&lsn))?;
+    let mut octets = Vec::new();
+    let mut records = Vec::new();
+    for entry in entries {
+        let Some(record) = frame.record(entry.lsn, entry.len) else {
+            break;
+        };
+        octets.extend_from_slice(record);
+        records.push((entry.seq, entry.lsn));
+    }
+    Some(MemoryRecords { octets, records })
+}
+
+fn block_of(copied: MemoryRecords) -> MessageBlock {
+    let MemoryRecords { octets, records } = copied;
+    let mut messages = Vec::new();
+    let mut offset = 0;
+    let mut next = 0;
+    for (seq, lsn) in records {
+        let rest = octets.get(offset..).unwrap_or_default();
+        let Some(record) = Record::decode(rest, lsn) else {
+            break;
+        };
+        messages.push(place(seq, &record, offset));
+        offset += to_usize(u64::from(record.len));
+        next = seq + 1;
+    }
+    MessageBlock { octets: BlockOctets::Log(octets), messages, lost: Vec::new(), next }
+}
+
+fn place(seq: u64, record: &Record<'_>, offset: usize) -> Place {
+    let head = offset + record.head_offset;
+    let body = head + record.head.len();
+    Place { seq, flags: record.flags, head: head..body, body: body..body + record.body.len() }
+}
+
+fn extent_block(
+    octets: Arc<ExtentOctets>,
+    extent: &Extent,
+    live: &[u64],
+    octets_max: usize,
+) -> MessageBlock {
+    let mut messages: Vec<Place> = Vec::new();
+    let mut next = extent.last.saturating_add(1);
+    let first = live.first().copied().unwrap_or(extent.first);
+    let mut wanted = live.iter().copied().peekable();
+    let mut taken = 0;
+    for (message, head) in octets.messages_from(first) {
+        while wanted.next_if(|seq| *seq < message.seq).is_some() {}
+        if wanted.next_if_eq(&message.seq).is_none() {
+            continue;
+        }
+        let len = message.head.len() + message.body.len();
+        if !messages.is_empty() && taken + len > octets_max {
+            next = message.seq;
+            break;
+        }
+        taken += len;
+        let body = head + message.head.len();
+        messages.push(Place {
+            seq: message.seq,
+            flags: message.flags,
+            head: head..body,
+            body: body..body + message.body.len(),
+        });
+    }
+    let is_live = |range: &&SeqRange| {
+        let from = live.partition_point(|seq| *seq < range.first);
+        live.get(from).is_some_and(|seq| *seq <= range.last)
+    };
+    let lost = octets.lost.iter().filter(is_live).copied().collect();
+    MessageBlock { octets: BlockOctets::Extent(octets), messages, lost, next }
+}
+
+/// How to read some entries of the log.
+pub(super) struct ReadPlan {
+    pub(super) runs: Vec<LogRun>,
+    /// Numbers whose record lies in no file.
+    pub(super) missing: Vec<u64>,
+}
+
+/// Records of one file that are read as one piece.
+pub(super) struct LogRun {
+    file: Arc<dyn File>,
+    pub(super) path: PathBuf,
+    offset: u64,
+    len: usize,
+    /// Each with its offset in the piece.
+    entries: Vec<(LogEntry, usize)>,
+}
+
+impl LogRun {
+    /// Reads the piece; shorter where the file ends.
+    pub(super) fn read(&self, octets: &mut Vec<u8>) -> Result<(), StorageError> {
+        octets.clear();
+        octets.resize(self.len, 0);
+        let read = read_full(&*self.file, self.offset, octets).during("read", &self.path)?;
+        octets.truncate(read);
+        Ok(())
+    }
+
+    /// The record of each number; `None` when it is not sound.
+    pub(super) fn records<'a>(
+        &self,
+        octets: &'a [u8],
+    ) -> impl Iterator<Item = (u64, Option<Record<'a>>)> {
+        self.entries.iter().map(move |(entry, offset)| {
+            let len = to_usize(u64::from(entry.len));
+            let record = octets
+                .get(*offset..offset + len)
+                .and_then(|octets| Record::decode(octets, entry.lsn))
+                .filter(Record::content_is_sound);
+            (entry.seq, record)
+        })
+    }
+
+    fn offsets(&self) -> impl Iterator<Item = usize> {
+        self.entries.iter().map(|(_, offset)| *offset)
+    }
+
+    /// Whether the first entry is still where the run looked for it.
+    fn is_current(&self, state: &State, queue: u64) -> bool {
+        let Some((entry, _)) = self.entries.first() else {
+            return true;
+        };
+        let queue = state.index.queues.get(&queue);
+        let found = queue.and_then(|queue| queue.log.get(queue.log_from(entry.seq)));
+        let place = state.log.locate(entry.lsn);
+        found == Some(entry)
+            && place.is_some_and(|(file, offset)| file.path == self.path && offset == self.offset)
+    }
+}
+
+/// Joins entries into runs of at most `len_max` octets, unless most of what lies between them
+/// would be read in vain.
+pub(super) fn plan_runs(state: &State, entries: &[LogEntry], len_max: usize) -> ReadPlan {
+    let mut plan = ReadPlan { runs: Vec::new(), missing: Vec::new() };
+    let mut wanted = 0;
+    for entry in entries {
+        let Some((file, offset)) = state.log.locate(entry.lsn) else {
+            plan.missing.push(entry.seq);
+            continue;
+        };
+        let len = to_usize(u64::from(entry.len));
+        if let Some(run) = plan.runs.last_mut()
+            && run.path == file.path
+            && let Some(start) = offset.checked_sub(run.offset).map(to_usize)
+            && start + len <= len_max
+            && (start + len) / 4 <= wanted + len
+        {
+            run.len = start + len;
+            run.entries.push((*entry, start));
+            wanted += len;
+            continue;
+        }
+        wanted = len;
+        plan.runs.push(LogRun {
+            file: Arc::clone(&file.file),
+            path: file.path.clone(),
+            offset,
+            len,
+            entries: vec![(*entry, 0)],
+        });
+    }
+    plan
+}
+
+/// Extents in memory, and open files; both bounded.
+pub(super) struct Cache {
+    budget: usize,
+    used: usize,
+    extents: HashMap<(u64, u64), Arc<ExtentOctets>>,
+    /// Oldest first.
+    order: VecDeque<(u64, u64)>,
+    files: HashMap<u64, Arc<dyn File>>,
+}
+
+impl Cache {
+    pub(super) fn new(budget: usize) -> Self {
+        Self {
+            budget,
+            used: 0,
+            extents: HashMap::new(),
+            order: VecDeque::new(),
+            files: HashMap::new(),
+        }
+    }
+
+    fn get(&self, key: (u64, u64)) -> Option<Arc<ExtentOctets>> {
+        self.extents.get(&key).cloned()
+    }
+
+    fn insert(&mut self, key: (u64, u64), octets: Arc<ExtentOctets>) {
+        if octets.len() > self.budget {
+            return;
+        }
+        self.used += octets.len();
+        if let Some(old) = self.extents.insert(key, octets) {
+            self.used -= old.len();
+        } else {
+            self.order.push_back(key);
+        }
+        while self.used > self.budget
+            && let Some(oldest) = self.order.pop_front()
+        {
+            if let Some(old) = self.extents.remove(&oldest) {
+                self.used -= old.len();
+            }
+        }
+    }
+
+    /// Drops what belongs to a segment that is being removed.
+    pub(super) fn forget_segment(&mut self, segment: u64) {
+        self.files.remove(&segment);
+        let mut freed = 0;
+        self.extents.retain(|key, octets| {
+            let stays = key.0 != segment;
+            if !stays {
+                freed += octets.len();
+            }
+            stays
+        });
+        self.order.retain(|key| key.0 != segment);
+        self.used -= freed;
+    }
+}

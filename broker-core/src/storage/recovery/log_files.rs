@@ -1,0 +1,269 @@
+//! Recovery's judgement on the files of the log: whose they are, what they are called, which of
+//! them are full, ready, or spare.
+//!
+//! The one idea: a log file is what its header says, whatever its name; ids have no gaps, and the
+//! last file with frames has a successor, so a file that is missing is missed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::super::FORMAT_VERSION;
+use super::super::checkpoint::CheckpointHeader;
+use super::super::damage::Damage;
+use super::super::error::{IoContext, StorageError};
+use super::super::frame::BLOCK_LEN;
+use super::super::index::Index;
+use super::super::log::{FramePlace, LogFile, LogFiles, READY_FILES, log_path, spare_path};
+use super::super::scan::{ScannedFile, scan_file};
+use super::super::seq_set::SeqSet;
+use super::super::spill::certain;
+use super::segments::forget;
+use super::{Access, Recovery, moved_path};
+
+impl Recovery<'_> {
+    /// Sets log files of another store aside.
+    pub(super) fn part_from_strangers(&mut self, files: &mut Vec<ScannedFile>) {
+        let node = self.node;
+        let is_stranger =
+            |file: &mut ScannedFile| file.header.is_some_and(|header| header.node != node);
+        for file in files.extract_if(.., is_stranger) {
+            self.set_aside(&file.path, "belongs to another store", Vec::new());
+        }
+    }
+
+    /// The file that is prepared next has no frame yet, so it proves nothing; but the one before
+    /// it must be there.
+    pub(super) fn check_last_file(&mut self, files: &[ScannedFile], header: &CheckpointHeader) {
+        let empty = files.iter().rev().take_while(|file| file.frames.is_empty()).last();
+        let before = empty.and_then(|file| file.id.checked_sub(1));
+        let Some(before) = before.filter(|id| *id >= header.oldest_file_id) else {
+            return;
+        };
+        if !files.iter().any(|file| file.id == before) {
+            let path = log_path(&self.paths.wal, before);
+            let detail = "missing; it held the end of the log";
+            self.damage.push(Damage::new(self.paths.relative(&path), detail));
+        }
+    }
+
+    pub(super) fn scan_log(&mut self) -> Result<Vec<ScannedFile>, StorageError> {
+        let dir = &self.paths.wal;
+        if self.access == Access::Use {
+            self.finish_moves(dir, ".wal")?;
+        }
+        let mut files: Vec<ScannedFile> = Vec::new();
+        for name_id in self.ids(dir, ".wal")? {
+            let path = log_path(dir, name_id);
+            let scanned =
+                self.fs.open(&path).and_then(|file| scan_file(file, path.clone(), name_id));
+            let file = match scanned {
+                Ok(file) => file,
+                Err(error) => {
+                    self.set_aside(&path, format!("cannot be read: {error}"), Vec::new());
+                    continue;
+                }
+            };
+            if let Some(header) = file.header
+                && header.version > FORMAT_VERSION
+            {
+                return Err(StorageError::NewerFormat {
+                    path,
+                    found: header.version,
+                    supported: FORMAT_VERSION,
+                });
+            }
+            if file.header.is_none() && file.frames.is_empty() {
+                // A file gets its name after its header was flushed.
+                self.set_aside(&path, "neither header nor frames are sound", Vec::new());
+                continue;
+            }
+            if file.header.is_none() {
+                let relative = self.paths.relative(&path);
+                self.damage.push(Damage::new(relative, "file header is not sound, frames are"));
+            }
+            let size = file.file.size().during("stat", &path)?;
+            if let Some(header) = file.header
+                && size < header.file_len
+            {
+                let relative = self.paths.relative(&path);
+                let len = header.file_len;
+                let detail = format!("{size} octets long instead of {len}; what followed is lost");
+                self.damage.push(Damage::new(relative, detail));
+            }
+            files.push(file);
+        }
+        self.fix_log_names(&mut files)?;
+        Ok(files)
+    }
+
+    /// Gives each log file the name of the id in it, where files were swapped or renamed. A file
+    /// without frames is a spare whose new name did not survive.
+    pub(super) fn fix_log_names(
+        &mut self,
+        files: &mut Vec<ScannedFile>,
+    ) -> Result<(), StorageError> {
+        if files.iter().all(|file| file.id == file.name_id) {
+            return Ok(());
+        }
+        let dir = &self.paths.wal;
+        let is_used = self.access == Access::Use && !self.options.strict;
+        let unnamed = files.extract_if(.., |file| file.id != file.name_id);
+        let (swapped, empty): (Vec<_>, Vec<_>) = unnamed.partition(|file| !file.frames.is_empty());
+        for file in empty.iter().filter(|_| is_used) {
+            let spare = spare_path(dir, file.incarnation);
+            self.fs.rename(&file.path, &spare).during("rename", &spare)?;
+        }
+        for mut file in swapped {
+            if files.iter().any(|other| other.id == file.id) {
+                self.set_aside(&file.path, format!("is a second log file {}", file.id), Vec::new());
+                continue;
+            }
+            let relative = self.paths.relative(&file.path);
+            let detail = format!("is log file {} under another's name", file.id);
+            self.damage.push(Damage::new(relative, detail));
+            if is_used {
+                let between = moved_path(&log_path(dir, file.id));
+                self.fs.rename(&file.path, &between).during("rename", &between)?;
+                file.path = log_path(dir, file.id);
+            }
+            files.push(file);
+        }
+        if is_used {
+            self.finish_moves(dir, ".wal")?;
+        }
+        Ok(())
+    }
+
+    /// Gives files their names that an earlier step, or an earlier start, has moved half-way:
+    /// through a name that says where they belong, so that two can change places, and a crash in
+    /// between leaves nothing unclear.
+    pub(super) fn finish_moves(&self, dir: &Path, suffix: &str) -> Result<(), StorageError> {
+        let mut has_moved = false;
+        for id in self.ids(dir, &format!("{suffix}.moved"))? {
+            let path = dir.join(format!("{id:016x}{suffix}"));
+            self.fs.rename(&moved_path(&path), &path).during("rename", &path)?;
+            has_moved = true;
+        }
+        if has_moved {
+            // The names must survive too.
+            self.fs.sync_dir(dir).during("fsync", dir)?;
+        }
+        Ok(())
+    }
+
+    /// Sorts the log's files into full ones, the next one, and spares.
+    pub(super) fn arrange_log(
+        &mut self,
+        files: Vec<ScannedFile>,
+        frames: &BTreeMap<usize, Vec<FramePlace>>,
+        end: u64,
+        header: &CheckpointHeader,
+    ) -> Result<LogFiles, StorageError> {
+        let dir = &self.paths.wal;
+        let spares = self.ids(dir, ".spare")?;
+        let used = files.iter().filter(|file| !file.frames.is_empty());
+        let last_used = used.map(|file| file.id).max();
+        let mut log = LogFiles::default();
+        let mut full: Vec<LogFile> = Vec::new();
+        let mut reached = 0;
+        for (index, file) in files.into_iter().enumerate() {
+            let places = frames.get(&index).cloned().unwrap_or_default();
+            let is_ours = file
+                .header
+                .is_some_and(|found| found.node == self.node && found.file_id == file.name_id);
+            let is_empty = file.frames.is_empty();
+            reached = places.last().map_or(reached, FramePlace::end);
+            let log_file = LogFile {
+                id: file.id,
+                incarnation: file.incarnation,
+                path: file.path,
+                file: file.file,
+                frames: places,
+                offset: BLOCK_LEN,
+                end: reached,
+                records: 0,
+                needed_below: 0,
+                failed: false,
+            };
+            if is_empty && is_ours && last_used.is_none_or(|last| last < file.id) {
+                if log.ready.len() < READY_FILES {
+                    log.ready.push_back(log_file);
+                } else if self.access == Access::Use {
+                    self.put_by(&log_file.path, file.name_id, &mut log)?;
+                }
+            } else if is_ours || !log_file.frames.is_empty() {
+                // One whose frames were never promised stays in the row until its turn to go.
+                full.push(log_file);
+            } else if self.access == Access::Use {
+                self.put_by(&log_file.path, file.name_id, &mut log)?;
+            }
+        }
+        // Ids go on where those of the files left in the row end.
+        let last = log.ready.back().into_iter().chain(full.last()).map(|file| file.id).max();
+        log.next_id = last.map_or(header.next_file_id, |last| last + 1);
+        debug_assert!(full.iter().all(|file| file.end <= end), "nothing lies behind the end");
+        log.full = full.into();
+        if self.access == Access::Use {
+            for id in spares {
+                let path = spare_path(dir, id);
+                if log.spares.len() < self.options.spares_max() {
+                    log.spares.push(path);
+                } else {
+                    self.fs.remove(&path).during("remove", &path)?;
+                }
+            }
+        }
+        Ok(log)
+    }
+
+    /// A log file in which nothing is: a spare, unless damage was found, which it may belong to.
+    pub(super) fn put_by(
+        &mut self,
+        path: &Path,
+        id: u64,
+        log: &mut LogFiles,
+    ) -> Result<(), StorageError> {
+        if self.damage.is_empty() {
+            let spare = spare_path(&self.paths.wal, id);
+            self.fs.rename(path, &spare).during("rename", &spare)?;
+            log.spares.push(spare);
+        } else {
+            self.set_aside(path, "holds nothing of the log", Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Gives up messages whose record lies in no file any more.
+    pub(super) fn check_entries(&mut self, index: &mut Index, log: &LogFiles) {
+        let mut lost = Vec::new();
+        for (id, queue) in &index.queues {
+            let mut seqs = SeqSet::new();
+            for entry in queue.log.iter().filter(|entry| entry.is_live()) {
+                if log.locate(entry.lsn).is_none() {
+                    seqs.insert(entry.seq);
+                }
+            }
+            let in_extents: u64 = queue.extents.iter().map(|extent| u64::from(extent.live)).sum();
+            if in_extents != queue.spilled.len() {
+                let mut outside = queue.spilled.clone();
+                for extent in &queue.extents {
+                    outside.remove_range(extent.first..=extent.last);
+                }
+                outside.iter().for_each(|seq| {
+                    seqs.insert(seq);
+                });
+            }
+            for range in seqs.ranges() {
+                lost.push(certain(*id, range, range.last - range.first + 1));
+            }
+        }
+        if lost.is_empty() {
+            return;
+        }
+        lost.sort_unstable();
+        forget(index, &lost);
+        let mut damage = Damage::new("wal", "messages lie in files that are gone");
+        damage.lost = lost;
+        self.damage.push(damage);
+    }
+}

@@ -1,0 +1,382 @@
+//! Every kind of file under every kind of damage: the store opens, delivers nothing wrong, and
+//! names what is gone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test that panics has failed, and says where"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use broker_core::storage::sim_fs::{Fault, Operation, SimFs};
+use broker_core::storage::{Damage, Engine, FileSystem, StorageError};
+use common::{Plain, ROOT, World, message_octets};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A disk that holds these files and nothing else.
+fn disk_of(files: &Files) -> SimFs {
+    let fs = SimFs::new();
+    for dir in ["", "wal", "seg", "ckpt", "quarantine"] {
+        let dir = Path::new(ROOT).join(dir);
+        fs.create_dir(&dir).unwrap();
+        fs.sync_dir(dir.parent().unwrap()).unwrap();
+    }
+    for (path, octets) in files {
+        fs.put(path, octets.clone());
+    }
+    fs
+}
+
+fn files_of(fs: &SimFs) -> Files {
+    fs.files().into_iter().map(|path| (path.clone(), fs.octets(&path).unwrap())).collect()
+}
+
+/// A store with messages in log and segments, an older snapshot of its files, and the newest.
+struct Specimen {
+    older: Files,
+    files: Files,
+    expected: Plain,
+    world_options: broker_core::storage::Options,
+}
+
+fn specimen(seed: u64) -> Specimen {
+    let mut world = World::new(seed);
+    world.open();
+    let mut older = Files::new();
+    for round in 0..3 {
+        for _ in 0..90 {
+            let actions = match world.random.random_bool(0.7) {
+                true => vec![world.random_enqueue()],
+                false => world.random_actions(),
+            };
+            world.append(actions);
+            if world.random.random_bool(0.5) {
+                world.drain();
+            }
+        }
+        world.settle();
+        if round == 1 {
+            older = files_of(&world.fs.kill());
+        }
+    }
+    for _ in 0..12 {
+        let actions = vec![world.random_enqueue()];
+        world.append(actions);
+        world.drain();
+    }
+    world.engine().seal_step().unwrap();
+    let files = files_of(&world.fs.kill());
+    let kinds = ["wal", "seg", "ckpt"];
+    for kind in kinds {
+        let has = |path: &&PathBuf| path.extension().is_some_and(|found| found == kind);
+        assert!(files.keys().filter(has).count() >= 2, "two {kind} files");
+    }
+    Specimen { older, files, expected: world.durable.normal(), world_options: world.options }
+}
+
+/// Everything in the store, read as far as it can be.
+fn read_what_is_there(engine: &Engine, queues: impl Iterator<Item = u64>) -> Plain {
+    let mut plain = Plain::default();
+    for queue in queues {
+        let mut from = 0;
+        let messages = plain.queues.entry(queue).or_default();
+        while let Some(block) = engine.read(queue, from, 4096).expect("the file can be read") {
+            for message in block.messages() {
+                let octets = message_octets(message.flags, message.head, message.body);
+                assert!(messages.insert(message.seq, octets).is_none(), "once");
+            }
+            assert!(block.next > from, "progress: {block:?}");
+            from = block.next;
+        }
+    }
+    plain
+}
+
+fn is_named(damage: &[Damage], queue: u64, seq: u64) -> bool {
+    damage
+        .iter()
+        .flat_map(|damage| &damage.lost)
+        .any(|lost| lost.queue == queue && (lost.range.first..=lost.range.last).contains(&seq))
+}
+
+/// Where a stretch of the log is gone, a queue's newest messages leave no trace behind them by
+/// which they could be named; the stretch is.
+fn is_tail(damage: &[Damage], found: &Plain, queue: u64, seq: u64) -> bool {
+    let newest = found.queues.get(&queue).and_then(|all| all.keys().next_back());
+    newest.is_none_or(|newest| *newest < seq)
+        && damage.iter().any(|damage| damage.file.starts_with("wal"))
+}
+
+/// Opens a damaged store and judges it; answers whether the damage was noticed.
+fn judge(specimen: &Specimen, fs: &SimFs, what: &str) -> bool {
+    let open = |fs: &SimFs| {
+        let fs = std::sync::Arc::new(fs.clone());
+        Engine::open(fs, Path::new(ROOT), specimen.world_options.clone())
+    };
+    let (engine, recovered) = match open(fs) {
+        Ok(opened) => opened,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    fs.clear_hook();
+    let queues = recovered.queues.iter().map(|queue| queue.queue);
+    let found = read_what_is_there(&engine, queues);
+    let mut damage = recovered.damage.clone();
+    damage.extend(engine.damage());
+    let is_reported = !damage.is_empty();
+    for (queue, messages) in &specimen.expected.queues {
+        for (seq, octets) in messages {
+            match found.queues.get(queue).and_then(|messages| messages.get(seq)) {
+                Some(there) => assert_eq!(there, octets, "{what}: queue {queue}, message {seq}"),
+                None => assert!(
+                    is_named(&damage, *queue, *seq) || is_tail(&damage, &found, *queue, *seq),
+                    "{what}: queue {queue}, message {seq} is gone and not named: {damage:?}"
+                ),
+            }
+        }
+    }
+    for (queue, messages) in &found.queues {
+        for seq in messages.keys() {
+            let is_known =
+                specimen.expected.queues.get(queue).is_some_and(|all| all.contains_key(seq));
+            assert!(is_known || is_reported, "{what}: queue {queue}, message {seq} came back");
+        }
+    }
+    let definitions: BTreeMap<Vec<u8>, Vec<u8>> =
+        recovered.definitions.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+    assert!(definitions == specimen.expected.definitions || is_reported, "{what}: definitions");
+    // The loss is settled: what is left survives another start, and new messages too.
+    let body = b"after the damage";
+    let target = broker_core::storage::MessageRef { queue: 999, seq: 1 };
+    let mut batch = broker_core::storage::Batch::new();
+    batch.enqueue(std::slice::from_ref(&target), 0, b"", body);
+    engine.append(&batch).unwrap();
+    engine.close_step().unwrap();
+    drop(engine);
+    let again = fs.power_cut(1);
+    let (engine, recovered) = open(&again).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let queues = recovered.queues.iter().map(|queue| queue.queue);
+    let mut left = read_what_is_there(&engine, queues);
+    assert_eq!(left.queues.remove(&999).map(|all| all.len()), Some(1), "{what}: new message");
+    let mut before = found.queues;
+    before.retain(|_, messages| !messages.is_empty());
+    left.queues.retain(|_, messages| !messages.is_empty());
+    assert_eq!(common::outline(&left), outline(&before), "{what}: after another start");
+    assert!(
+        recovered.damage.iter().all(|damage| damage.lost.is_empty()),
+        "{what}: the same loss is reported twice: {:?}",
+        recovered.damage
+    );
+    is_reported
+}
+
+fn outline(queues: &BTreeMap<u64, BTreeMap<u64, Vec<u8>>>) -> BTreeMap<u64, Vec<u64>> {
+    queues.iter().map(|(id, all)| (*id, all.keys().copied().collect())).collect()
+}
+
+fn kind_of(path: &Path) -> &str {
+    path.extension().or_else(|| path.file_name()).and_then(|kind| kind.to_str()).unwrap_or_default()
+}
+
+fn damaged(specimen: &Specimen, change: impl FnOnce(&mut Files)) -> SimFs {
+    let mut files = specimen.files.clone();
+    change(&mut files);
+    disk_of(&files)
+}
+
+#[test]
+fn an_undamaged_store_reports_nothing() {
+    let specimen = specimen(1);
+    assert!(!judge(&specimen, &disk_of(&specimen.files), "undamaged"));
+}
+
+#[test]
+fn a_missing_empty_or_cut_file_costs_what_it_held_and_is_named() {
+    for seed in 1..4 {
+        let specimen = specimen(seed);
+        for (path, octets) in &specimen.files {
+            let name = path.display();
+            let fs = damaged(&specimen, |files| {
+                files.remove(path);
+            });
+            let missing = judge(&specimen, &fs, &format!("seed {seed}: {name} missing"));
+            if ["seg", "FORMAT"].contains(&kind_of(path)) {
+                assert!(missing, "{name} missing goes unnoticed");
+            }
+            for len in [0, 1, octets.len() / 3, octets.len() / 2, octets.len().saturating_sub(1)] {
+                let fs = damaged(&specimen, |files| {
+                    files.insert(path.clone(), octets.get(..len).unwrap().to_vec());
+                });
+                judge(&specimen, &fs, &format!("seed {seed}: {name} cut at {len}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn flipped_bits_and_zeroed_sectors_are_never_delivered() {
+    let mut random = SmallRng::seed_from_u64(5);
+    let specimen = specimen(5);
+    for (path, octets) in &specimen.files {
+        if octets.is_empty() {
+            continue;
+        }
+        for _ in 0..60 {
+            let bit = random.random_range(0..octets.len() * 8);
+            let fs = damaged(&specimen, |files| {
+                files.get_mut(path).unwrap()[bit / 8] ^= 1 << (bit % 8);
+            });
+            judge(&specimen, &fs, &format!("{} bit {bit}", path.display()));
+            let sector = random.random_range(0..octets.len().div_ceil(512));
+            let fs = damaged(&specimen, |files| {
+                let octets = files.get_mut(path).unwrap();
+                let end = (sector * 512 + 512).min(octets.len());
+                octets[sector * 512..end].fill(0);
+            });
+            judge(&specimen, &fs, &format!("{} sector {sector}", path.display()));
+        }
+    }
+}
+
+#[test]
+fn swapped_stale_and_foreign_files_are_recognised() {
+    let specimen = specimen(7);
+    let foreign = self::specimen(8);
+    let paths: Vec<&PathBuf> = specimen.files.keys().collect();
+    for (at, first) in paths.iter().enumerate() {
+        for second in &paths[at + 1..] {
+            if kind_of(first) != kind_of(second) {
+                continue;
+            }
+            let fs = damaged(&specimen, |files| {
+                let one = files[*first].clone();
+                let other = files.insert((*second).clone(), one).unwrap();
+                files.insert((*first).clone(), other);
+            });
+            judge(&specimen, &fs, &format!("{} and {} swapped", first.display(), second.display()));
+        }
+        if let Some(old) = specimen.older.get(*first) {
+            let fs = damaged(&specimen, |files| {
+                files.insert((*first).clone(), old.clone());
+            });
+            judge(&specimen, &fs, &format!("{} stale", first.display()));
+        }
+        if let Some(other) = foreign.files.get(*first)
+            && kind_of(first) != "FORMAT"
+        {
+            let fs = damaged(&specimen, |files| {
+                files.insert((*first).clone(), other.clone());
+            });
+            judge(&specimen, &fs, &format!("{} of another store", first.display()));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_while_opening_costs_no_more_than_a_missing_one() {
+    let specimen = specimen(9);
+    for path in specimen.files.keys() {
+        if kind_of(path) == "FORMAT" || kind_of(path) == "spare" || kind_of(path) == "BALLAST" {
+            continue;
+        }
+        let fs = disk_of(&specimen.files);
+        let bad = path.clone();
+        fs.set_hook(move |call| {
+            (call.path == bad && [Operation::Open, Operation::Read].contains(&call.operation))
+                .then_some(Fault::Error(ErrorKind::Other))
+        });
+        judge(&specimen, &fs, &format!("{} unreadable", path.display()));
+    }
+}
+
+#[test]
+fn strict_refuses_with_the_name_and_changes_nothing() {
+    let specimen = specimen(10);
+    for path in specimen.files.keys() {
+        if !["seg", "FORMAT"].contains(&kind_of(path)) {
+            continue;
+        }
+        let fs = damaged(&specimen, |files| {
+            files.remove(path);
+        });
+        let before = files_of(&fs);
+        let options =
+            broker_core::storage::Options { strict: true, ..specimen.world_options.clone() };
+        let opened = Engine::open(std::sync::Arc::new(fs.clone()), Path::new(ROOT), options);
+        match opened {
+            Err(StorageError::Damaged { path: named, .. }) => assert_eq!(&named, path),
+            other => panic!("{}: {other:?}", path.display()),
+        }
+        assert_eq!(before, files_of(&fs), "strict changes nothing");
+    }
+}
+
+#[test]
+fn a_store_without_log_or_without_checkpoints_is_refused_until_the_loss_is_accepted() {
+    let specimen = specimen(11);
+    let without = |kinds: &[&str]| {
+        damaged(&specimen, |files| {
+            files.retain(|path, _| !kinds.contains(&kind_of(path)));
+        })
+    };
+    for kinds in [&["wal"][..], &["ckpt"], &["wal", "ckpt"], &["wal", "ckpt", "seg"]] {
+        let fs = without(kinds);
+        let open = |accept_data_loss| {
+            let options = broker_core::storage::Options {
+                accept_data_loss,
+                ..specimen.world_options.clone()
+            };
+            Engine::open(std::sync::Arc::new(fs.clone()), Path::new(ROOT), options)
+        };
+        let refused = open(false);
+        assert!(matches!(refused, Err(StorageError::LogMissing { .. })), "{kinds:?}: {refused:?}");
+        let (engine, recovered) = open(true).unwrap();
+        assert!(!recovered.damage.is_empty(), "{kinds:?}");
+        let queues = recovered.queues.iter().map(|queue| queue.queue);
+        let found = read_what_is_there(&engine, queues);
+        for (queue, messages) in &found.queues {
+            for (seq, octets) in messages {
+                if let Some(there) =
+                    specimen.expected.queues.get(queue).and_then(|all| all.get(seq))
+                {
+                    assert_eq!(there, octets, "{kinds:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn two_stores_on_one_directory_are_refused() {
+    let mut world = World::new(3);
+    world.open();
+    let second =
+        Engine::open(std::sync::Arc::new(world.fs.clone()), Path::new(ROOT), world.options.clone());
+    assert!(matches!(second, Err(StorageError::Locked { .. })));
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let specimen = specimen(12);
+    let fs = damaged(&specimen, |files| {
+        let path = Path::new(ROOT).join("FORMAT");
+        let text = String::from_utf8(files[&path].clone()).unwrap();
+        let body = text.replace("version 1\n", "version 2\n");
+        let body = body.split_once("crc ").unwrap().0.to_owned();
+        let sealed = crc32fast::hash(body.as_bytes());
+        files.insert(path, format!("{body}crc {sealed:08x}\n").into_bytes());
+    });
+    let options = specimen.world_options;
+    let opened = Engine::open(std::sync::Arc::new(fs), Path::new(ROOT), options);
+    assert!(matches!(opened, Err(StorageError::NewerFormat { found: 2, supported: 1, .. })));
+}
