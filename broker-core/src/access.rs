@@ -17,9 +17,12 @@ use parking_lot::RwLock;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::error::{Refusal, Resource};
-use crate::name::{UserName, VhostName};
+use crate::name::{ExchangeName, UserName, VhostName};
 use password::RecentPasswords;
 pub use password::{PasswordHash, PasswordHashError};
+
+/// The name under which patterns see the default exchange.
+const DEFAULT_EXCHANGE: &str = "amq.default";
 
 /// The longest permission pattern in octets.
 pub const PATTERN_LEN_MAX: usize = 1024;
@@ -268,17 +271,20 @@ impl Registry {
     ) -> Result<(), Refusal> {
         let name = match resource {
             Resource::Queue(name) => name.as_str(),
-            Resource::Exchange(name) if name.is_default() => "amq.default",
+            Resource::Exchange(name) if name.is_default() => DEFAULT_EXCHANGE,
             Resource::Exchange(name) => name.as_str(),
         };
         if self.permission(user, vhost).is_some_and(|row| row.allows(access, name)) {
             return Ok(());
         }
-        Err(Refusal::Access {
-            resource: resource.clone(),
-            vhost: vhost.clone(),
-            user: user.clone(),
-        })
+        let resource = match resource {
+            // RabbitMQ: refuses it under the name that it is checked as.
+            Resource::Exchange(name) if name.is_default() => Resource::Exchange(
+                ExchangeName::new(DEFAULT_EXCHANGE).unwrap_or_else(|_| name.clone()),
+            ),
+            other => other.clone(),
+        };
+        Err(Refusal::Access { resource, vhost: vhost.clone(), user: user.clone() })
     }
 
     /// A user's permission in a virtual host; without one there is no way in.

@@ -3,6 +3,13 @@
 //! One module for each class of the protocol or subject of its own; a rule's test is found by the matrix
 //! (`conformance/matrix.toml`). Texts of refusals are compared whole, because clients search in them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test says with a panic that it has failed"
+)]
+
 mod amqp {
     mod ack;
     mod channel;

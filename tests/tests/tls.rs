@@ -1,5 +1,7 @@
 //! TLS in front of both protocols: versions, mixed-up ports, new certificates, certificates of clients.
 
+#![expect(clippy::unwrap_used, reason = "a test says with a panic that it has failed")]
+
 use std::path::Path;
 use std::time::Duration;
 

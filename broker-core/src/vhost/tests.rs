@@ -226,17 +226,21 @@ fn refusals_speak_the_words_that_clients_know() {
 #[test]
 fn of_all_that_declare_a_queue_at_once_one_has_made_it() {
     const DECLARERS: u64 = 8;
+    let everybody = usize::try_from(DECLARERS).unwrap();
     for _ in 0..50 {
         let vhost = vhost();
-        let start = std::sync::Barrier::new(DECLARERS as usize);
+        let start = std::sync::Barrier::new(everybody);
         let declare = |number| {
             start.wait();
             let declared = vhost.declare_queue(declaration("q"), ConnectionId(number), 0);
             usize::from(declared.unwrap().new)
         };
         let makers: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..DECLARERS).map(|number| scope.spawn(move || declare(number))).collect();
+            // All have to be there before the first is waited for.
+            let mut threads = Vec::with_capacity(everybody);
+            for number in 0..DECLARERS {
+                threads.push(scope.spawn(move || declare(number)));
+            }
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(makers, 1);

@@ -129,8 +129,13 @@ async fn thousands_of_confirms_in_flight_all_arrive() {
     for number in 0..2000_u32 {
         let options = BasicPublishOptions::default();
         let body = number.to_be_bytes();
-        let published =
-            channel.basic_publish("".into(), "q".into(), options, &body, BasicProperties::default());
+        let published = channel.basic_publish(
+            "".into(),
+            "q".into(),
+            options,
+            &body,
+            BasicProperties::default(),
+        );
         waiting.push(soon(published).await.unwrap());
     }
     for confirm in waiting {
@@ -176,9 +181,7 @@ async fn rejected_message_shows_its_death() {
     let mut consumer = consume(&channel, "dead", BasicConsumeOptions::default()).await;
     let delivery = next(&mut consumer).await;
     let headers = delivery.properties.headers().as_ref().unwrap().inner();
-    let Some(AMQPValue::FieldArray(deaths)) = headers.get("x-death") else {
-        panic!("{headers:?}")
-    };
+    let Some(AMQPValue::FieldArray(deaths)) = headers.get("x-death") else { panic!("{headers:?}") };
     let [AMQPValue::FieldTable(death)] = deaths.as_slice() else { panic!("{deaths:?}") };
     assert_eq!(death.inner().get("queue"), Some(&text("q")));
     assert_eq!(death.inner().get("reason"), Some(&text("rejected")));
@@ -210,8 +213,13 @@ async fn exchanges_are_bound_to_exchanges() {
         soon(channel.exchange_declare(name.into(), kind, options, nothing())).await.unwrap();
     }
     let options = ExchangeBindOptions::default();
-    let bound =
-        channel.exchange_bind("inner".into(), "outer".into(), "*.urgent".into(), options, nothing());
+    let bound = channel.exchange_bind(
+        "inner".into(),
+        "outer".into(),
+        "*.urgent".into(),
+        options,
+        nothing(),
+    );
     soon(bound).await.unwrap();
     declare(&channel, "q", nothing()).await;
     let options = QueueBindOptions::default();

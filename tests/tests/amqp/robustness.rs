@@ -100,7 +100,10 @@ enum Harm {
 impl Harm {
     fn apply(&self, octets: &mut Vec<u8>) {
         match self {
-            Self::Change(at, octet) => octets[at.index(octets.len())] = *octet,
+            Self::Change(at, octet) => {
+                let at = at.index(octets.len());
+                octets[at] = *octet;
+            }
             Self::Omit(at, count) => {
                 let at = at.index(octets.len());
                 let end = (at + count).min(octets.len());
@@ -176,7 +179,11 @@ fn mutilated_sessions_harm_nobody() {
         peer.send(&whole).await;
         peer.expect_end().await
     });
-    assert!(answer.ends_with(&frame_of(1, 0, &method_payload(MethodId { class: 10, method: 51 }, b""))));
+    assert!(answer.ends_with(&frame_of(
+        1,
+        0,
+        &method_payload(MethodId { class: 10, method: 51 }, b"")
+    )));
     let harms = (prop::collection::vec(harm(), 1..5), 1..2000_usize);
     let tried = runner(192).run(&harms, |(harms, piece_len)| {
         let mut octets = whole.clone();
@@ -234,14 +241,18 @@ async fn strangers_cost_little_memory() {
         let mut stranger = broker.raw_amqp().await;
         stranger.send(b"AMQP\x00\x00\x09\x01").await;
         // The largest frame that a stranger may begin, short of its last octets.
-        let mut frame = frame_of(1, 0, &method_payload(MethodId { class: 10, method: 11 }, &[0; 8100]));
+        let mut frame =
+            frame_of(1, 0, &method_payload(MethodId { class: 10, method: 11 }, &[0; 8100]));
         frame.truncate(8000);
         stranger.send(&frame).await;
         strangers.push(stranger);
     }
     // Each of them has been read when the last one has.
     for stranger in &mut strangers {
-        assert!(matches!(stranger.read(warren_tests::DEADLINE).await, warren_tests::raw::Read::Octets(_)));
+        assert!(matches!(
+            stranger.read(warren_tests::DEADLINE).await,
+            warren_tests::raw::Read::Octets(_)
+        ));
     }
     let each = resident().saturating_sub(before) / STRANGERS;
     // Both ends of the connection live in this process.
