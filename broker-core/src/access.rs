@@ -277,12 +277,10 @@ impl Registry {
         if self.permission(user, vhost).is_some_and(|row| row.allows(access, name)) {
             return Ok(());
         }
-        let resource = match resource {
-            // RabbitMQ: refuses it under the name that it is checked as.
-            Resource::Exchange(name) if name.is_default() => Resource::Exchange(
-                ExchangeName::new(DEFAULT_EXCHANGE).unwrap_or_else(|_| name.clone()),
-            ),
-            other => other.clone(),
+        // RabbitMQ: refuses the default exchange under the name that it is checked as.
+        let resource = match (resource, ExchangeName::new(name)) {
+            (Resource::Exchange(_), Ok(checked)) => Resource::Exchange(checked),
+            (other, _) => other.clone(),
         };
         Err(Refusal::Access { resource, vhost: vhost.clone(), user: user.clone() })
     }

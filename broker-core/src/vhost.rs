@@ -240,11 +240,11 @@ impl VirtualHost {
         }
     }
 
-    /// Deletes an exchange; one that is not there counts as deleted.
+    /// Whether an exchange of that name may be deleted at all, whoever asks.
     ///
     /// # Errors
-    /// [`Refusal::DefaultExchange`], [`Refusal::SystemExchange`], [`Refusal::InUse`].
-    pub fn delete_exchange(&self, name: &ExchangeName, if_unused: bool) -> Result<(), Refusal> {
+    /// [`Refusal::DefaultExchange`], [`Refusal::SystemExchange`].
+    pub fn check_deletable(&self, name: &ExchangeName) -> Result<(), Refusal> {
         if name.is_default() {
             return Err(Refusal::DefaultExchange);
         }
@@ -252,6 +252,15 @@ impl VirtualHost {
             let (exchange, vhost) = (name.clone(), self.name.clone());
             return Err(Refusal::SystemExchange { exchange, vhost });
         }
+        Ok(())
+    }
+
+    /// Deletes an exchange; one that is not there counts as deleted.
+    ///
+    /// # Errors
+    /// [`Refusal::DefaultExchange`], [`Refusal::SystemExchange`], [`Refusal::InUse`].
+    pub fn delete_exchange(&self, name: &ExchangeName, if_unused: bool) -> Result<(), Refusal> {
+        self.check_deletable(name)?;
         let mut topology = self.topology.write();
         let Some(exchange) = topology.exchanges.get(name) else {
             return Ok(());
@@ -312,6 +321,17 @@ impl VirtualHost {
         Refusal::Locked { queue: queue.clone(), vhost: self.name.clone() }
     }
 
+    /// Whether a client may declare a queue of that name at all.
+    ///
+    /// # Errors
+    /// [`Refusal::ReservedPrefix`].
+    pub fn check_declarable(name: &QueueName) -> Result<(), Refusal> {
+        if name.as_str().starts_with(RESERVED_PREFIX) {
+            return Err(Refusal::ReservedPrefix { kind: "queue", name: name.to_string() });
+        }
+        Ok(())
+    }
+
     /// Declares a queue for a connection, or checks that it is there with the same properties.
     ///
     /// # Errors
@@ -324,8 +344,8 @@ impl VirtualHost {
         now: u64,
     ) -> Result<DeclaredQueue, Refusal> {
         let name = &declaration.name;
-        if name.as_str().starts_with(RESERVED_PREFIX) && !declaration.server_named {
-            return Err(Refusal::ReservedPrefix { kind: "queue", name: name.to_string() });
+        if !declaration.server_named {
+            Self::check_declarable(name)?;
         }
         if let Some(queue) = self.topology.read().queues.get(name) {
             let queue = self.redeclare(queue, &declaration, connection, now)?;

@@ -367,7 +367,8 @@ fn package(line: &str) -> Option<Package> {
     Some(Package {
         name: words.next()?.to_owned(),
         version: words.next()?.trim_start_matches('v').to_owned(),
-        license: license.to_owned(),
+        // A crate that a cycle of dev-dependencies leads back to is marked.
+        license: license.trim_end_matches(" (*)").to_owned(),
         is_ours: words.next().is_some_and(|remark| remark.starts_with("(/")),
     })
 }

@@ -80,7 +80,8 @@ impl Session {
             .unwrap_or_default()
     }
 
-    /// An exchange that an argument names: an alternate or a dead-letter exchange.
+    /// An exchange that an argument names, an alternate or a dead-letter exchange: to be asked for what is new,
+    /// because what is there already is only compared.
     fn may_pass_on(
         &self,
         request: &Request,
@@ -120,9 +121,7 @@ impl Session {
             }
             Exchange::Delete(delete) => {
                 let name = request.exchange(delete.exchange.as_str())?;
-                if name.is_default() {
-                    return Err(request.refused()(Refusal::DefaultExchange));
-                }
+                request.vhost.check_deletable(&name).map_err(request.refused())?;
                 self.may(&request, Resource::Exchange(name.clone()), Access::Configure)?;
                 request
                     .vhost
@@ -180,8 +179,10 @@ impl Session {
         }
         self.may(request, Resource::Exchange(name.clone()), Access::Configure)?;
         let arguments = self.arguments(payload);
-        let resource = Resource::Exchange(name.clone());
-        self.may_pass_on(request, &arguments, "alternate-exchange", resource)?;
+        if request.vhost.exchange(&name).is_err() {
+            let resource = Resource::Exchange(name.clone());
+            self.may_pass_on(request, &arguments, "alternate-exchange", resource)?;
+        }
         let spec = ExchangeSpec {
             name,
             kind,
@@ -311,10 +312,15 @@ impl Session {
             if server_named {
                 name = request.queue(&server_name("amq.gen-"))?;
             }
+            if !server_named {
+                VirtualHost::check_declarable(&name).map_err(request.refused())?;
+            }
             self.may(request, Resource::Queue(name.clone()), Access::Configure)?;
             let arguments = self.arguments(payload);
-            let resource = Resource::Queue(name.clone());
-            self.may_pass_on(request, &arguments, "x-dead-letter-exchange", resource)?;
+            if request.vhost.queue(&name).is_err() {
+                let resource = Resource::Queue(name.clone());
+                self.may_pass_on(request, &arguments, "x-dead-letter-exchange", resource)?;
+            }
             let declaration = QueueDeclaration {
                 name: name.clone(),
                 server_named,

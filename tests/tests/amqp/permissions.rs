@@ -120,7 +120,7 @@ async fn permission_is_asked_before_anything_is_looked_up() {
     peer.publish(1, "missing", "", "x").await;
     peer.expect_channel_error(1, 403, &refusal("exchange 'missing'"), (60, 40)).await;
     peer.publish(1, "", "r", "x").await;
-    peer.expect_channel_error(1, 403, &refusal("exchange ''"), (60, 40)).await;
+    peer.expect_channel_error(1, 403, &refusal("exchange 'amq.default'"), (60, 40)).await;
     peer.send(1, basic::Get { queue: "missing".into(), no_ack: true }).await;
     peer.expect_channel_error(1, 403, &refusal("queue 'missing'"), (60, 70)).await;
     let delete = queue::Delete { queue: "missing".into(), ..queue::Delete::default() };

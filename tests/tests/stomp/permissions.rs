@@ -28,7 +28,7 @@ async fn each_frame_needs_the_permissions_of_what_it_stands_for() {
     is_refused(&broker, &named, "queue 'q'").await;
 
     broker.permit(".*", "", ".*").await;
-    let default = "exchange ''";
+    let default = "exchange 'amq.default'";
     is_refused(&broker, "SEND\ndestination:/queue/w\n\n\0", default).await;
     is_refused(&broker, "SEND\ndestination:/amq/queue/there\n\n\0", default).await;
     is_refused(&broker, "SEND\ndestination:/topic/k\n\n\0", "exchange 'amq.topic'").await;
@@ -53,7 +53,7 @@ async fn a_permission_that_is_taken_away_counts_at_once() {
     peer.send("SEND\ndestination:/queue/p\n\n2\0").await;
     peer.expect_last_error(
         "access_refused",
-        "ACCESS_REFUSED - access to exchange '' in vhost '/' refused for user 'u'",
+        "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'u'",
     )
     .await;
 }
