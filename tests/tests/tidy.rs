@@ -360,9 +360,9 @@ fn packages() -> Vec<Package> {
     packages
 }
 
-/// `name vVERSION (remarks)|licence`
+/// `name vVERSION (remarks)|licence`, with ` (*)` behind it where a test of a crate needs the crate.
 fn package(line: &str) -> Option<Package> {
-    let (package, license) = line.rsplit_once('|')?;
+    let (package, license) = line.trim_end_matches(" (*)").rsplit_once('|')?;
     let mut words = package.split(' ');
     Some(Package {
         name: words.next()?.to_owned(),
@@ -457,6 +457,16 @@ fn both_lock_files_know_one_registry_and_no_banned_crate() {
         }
     }
     report(&problems);
+}
+
+#[test]
+fn lines_of_cargo_tree_are_understood() {
+    let found = package("a-b v1.2.3 (/x/a-b) (proc-macro)|MIT OR ISC (*)");
+    let found = found.expect("a package");
+    assert_eq!((&found.name[..], &found.version[..]), ("a-b", "1.2.3"));
+    assert_eq!((&found.license[..], found.is_ours), ("MIT OR ISC", true));
+    assert!(!package("a v1.0.0|MIT").expect("a package").is_ours);
+    assert!(package("").is_none());
 }
 
 #[test]
