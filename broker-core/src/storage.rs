@@ -186,11 +186,13 @@ mod log;
 mod maintenance;
 mod octets;
 mod options;
+mod progress;
 mod read;
 mod record;
 mod recovery;
 mod replay;
 mod scan;
+mod scrub;
 mod segment;
 mod seq_set;
 #[cfg(any(test, feature = "simulation"))]
@@ -208,11 +210,12 @@ pub use engine::{Counters, Engine, Health, Waker};
 pub use error::StorageError;
 pub use fs::{File, FileSystem, Lock, StdFs};
 pub use options::{Durability, Options};
+pub use progress::{OnProgress, OpenPhase, OpenProgress};
 pub use read::{Message, MessageBlock};
 pub use recovery::{Definition, Recovered, RecoveredQueue};
 pub use seq_set::SeqSet;
 pub use store::Store;
-pub use tools::{FileReport, Inspection, Progress, inspect, repair, verify};
+pub use tools::{CheckpointReport, FileReport, Inspection, Progress, inspect, repair, verify};
 
 /// The version of the format that this program writes.
 pub const FORMAT_VERSION: u32 = 1;

@@ -17,8 +17,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use broker_core::storage::sim_fs::{Fault, Operation, SimFs};
-use broker_core::storage::{Damage, Engine, FileSystem, StorageError};
-use common::{Plain, ROOT, World, message_octets};
+use broker_core::storage::{Damage, Engine, FileSystem, MessageRef, SeqRange, StorageError};
+use common::{Action, Plain, ROOT, World, message_octets};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -354,6 +354,36 @@ fn a_store_without_log_or_without_checkpoints_is_refused_until_the_loss_is_accep
             }
         }
     }
+}
+
+/// The log that is left names the newest segments, and messages above theirs: neither may keep what
+/// lies in segments out.
+#[test]
+fn without_checkpoints_everything_in_segments_is_kept_but_for_what_the_log_still_acks() {
+    let mut world = World::new(21);
+    world.open();
+    for seq in 1..=600 {
+        let targets = vec![MessageRef { queue: 1, seq }];
+        let body = vec![seq as u8; 300];
+        world.append(vec![Action::Enqueue { targets, flags: 0, head: Vec::new(), body }]);
+        if seq % 10 == 0 {
+            world.settle();
+        }
+    }
+    let acked = SeqRange { first: 3, last: 5 };
+    world.append(vec![Action::Ack { queue: 1, ranges: vec![acked] }]);
+    world.settle();
+    let all: Vec<u64> = (1..=600).filter(|seq| !(3..=5).contains(seq)).collect();
+    let mut files = files_of(&world.fs.kill());
+    files.retain(|path, _| kind_of(path) != "ckpt");
+    let oldest = Path::new("wal").join("0000000000000000.wal");
+    assert!(!files.keys().any(|path| path.ends_with(&oldest)), "the beginning of the log is gone");
+    let options = broker_core::storage::Options { accept_data_loss: true, ..world.options.clone() };
+    let fs = std::sync::Arc::new(disk_of(&files));
+    let (engine, recovered) = Engine::open(fs, Path::new(ROOT), options).unwrap();
+    let queues = recovered.queues.iter().map(|queue| queue.queue);
+    let found = read_what_is_there(&engine, queues);
+    assert_eq!(found.queues[&1].keys().copied().collect::<Vec<_>>(), all);
 }
 
 #[test]

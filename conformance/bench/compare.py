@@ -148,10 +148,13 @@ def sections(connections):
             "Churn",
             "churn",
             [
-                scenario("AMQP connections", "churn connections"),
-                scenario("AMQP channels", "churn channels"),
-                scenario("AMQP queues", "churn queues"),
-                scenario("STOMP connections", "churn connections", protocol="stomp"),
+                # The null broker keeps no channels and no queues: its figures would say nothing.
+                scenario("AMQP connections", "churn connections", without=("null",)),
+                scenario("AMQP channels", "churn channels", without=("null",)),
+                scenario("AMQP queues", "churn queues", without=("null",)),
+                scenario(
+                    "STOMP connections", "churn connections", protocol="stomp", without=("null",)
+                ),
             ],
         ),
     ]

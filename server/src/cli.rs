@@ -11,6 +11,7 @@ pub mod exit;
 mod generate;
 mod serve;
 mod start;
+mod store;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use ctl::{Said, converse as ctl_said, ctl};
 pub use generate::{completions, man};
 pub use serve::server;
 pub use start::{Prepared, prepare};
+pub use store::{RepairArgs, StoreArgs, StoreCommand, StoreFormat, StoreTarget, run as store};
 
 pub use crate::health::health;
 
@@ -46,6 +48,9 @@ EXAMPLES:
   See the queues of a running broker, then how fast it is:
     warren ctl list_queues name messages
     warren bench throughput
+
+  After a crash of the disk, with the broker stopped, find out what is damaged:
+    warren store verify
 
 Without a command, warren starts the broker. Settings come from the file, then conf.d/*.toml beside
 it, then variables such as WARREN_AMQP__LISTEN, then --set; later ones win.";
@@ -122,6 +127,9 @@ pub enum Command {
     /// Find out whether the broker of this machine works.
     #[command(after_help = HEALTH_EXAMPLES)]
     Health(HealthArgs),
+    /// Look at, check or repair the store of a broker that does not run.
+    #[command(after_help = store::EXAMPLES)]
+    Store(StoreArgs),
     /// Print the completions of a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),

@@ -133,6 +133,8 @@ pub(crate) struct Counters {
     pub(crate) connections_refused: Counter,
     /// Connections closed before login because too many had not logged in.
     pub(crate) pending_logins_closed: Counter,
+    /// Logins that had to wait because others from their address had failed.
+    pub(crate) logins_delayed: Counter,
     /// TLS handshakes that failed.
     pub(crate) tls_failed: Counter,
     /// Publishers that were told to wait.
@@ -157,6 +159,7 @@ impl Counters {
             probes: counter!("warren_tcp_probes_total"),
             connections_refused: counter!("warren_connections_refused_total"),
             pending_logins_closed: counter!("warren_pending_logins_closed_total"),
+            logins_delayed: counter!("warren_logins_delayed_total"),
             tls_failed: counter!("warren_tls_handshakes_failed_total"),
             publishers_blocked: counter!("warren_publishers_blocked_total"),
         })

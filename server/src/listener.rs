@@ -1,5 +1,7 @@
 //! Accepting connections: limits, TLS, and one task for each.
 
+mod turned_away;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,8 +11,8 @@ use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
@@ -18,7 +20,7 @@ use tracing::{debug, warn};
 use crate::amqp;
 use crate::driver::Driver;
 use crate::node::Node;
-use crate::settings::TlsFiles;
+use crate::settings::{Settings, TlsFiles, machine};
 use crate::stomp;
 use crate::tls::{self, Opening, TlsError};
 
@@ -61,11 +63,30 @@ pub(crate) struct Listening {
     files: Option<TlsFiles>,
     /// `None` without TLS.
     config: ArcSwapOption<ServerConfig>,
+    /// Who may be told that there are too many.
+    told: Arc<Semaphore>,
+}
+
+/// Room for the connections of all services (`limits.connections`). A connection has its seat from the moment when it
+/// is accepted, before any handshake, until its socket is closed.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    most: usize,
+    free: Arc<Semaphore>,
+}
+
+impl Seats {
+    /// As many as the settings say, for the open files that the process may have.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let most = settings.limits.connections.resolve(machine::open_files_limit()) as usize;
+        Self { most, free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))) }
+    }
 }
 
 impl Listening {
     pub(crate) fn new(service: Service, files: Option<TlsFiles>) -> Result<Self, TlsError> {
-        let listening = Self { service, files, config: ArcSwapOption::empty() };
+        let told = Arc::new(Semaphore::new(turned_away::TOLD_MAX));
+        let listening = Self { service, files, config: ArcSwapOption::empty(), told };
         listening.replace(listening.load()?);
         Ok(listening)
     }
@@ -78,6 +99,21 @@ impl Listening {
     /// New connections use this configuration.
     pub(crate) fn replace(&self, config: Option<Arc<ServerConfig>>) {
         self.config.store(config);
+    }
+
+    /// There is no seat for this connection.
+    fn turn_away(&self, node: &Node, stream: TcpStream, peer: SocketAddr) {
+        let (service, most) = (self.service, node.seats.most);
+        node.counters.connections_refused.increment(1);
+        warn!(%peer, most, "too many connections: this one is turned away");
+        if self.files.is_some() {
+            return;
+        }
+        let Ok(telling) = Arc::clone(&self.told).try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            turned_away::tell(service, stream, most).await;
+            drop(telling);
+        });
     }
 }
 
@@ -98,8 +134,6 @@ pub(crate) async fn accept(
     listener: TcpListener,
     mut stopping: Receiver<bool>,
 ) {
-    let open_files = crate::settings::machine::open_files_limit();
-    let most = node.settings.limits.connections.resolve(open_files) as usize;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -107,13 +141,15 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                if node.connections.len() >= most {
-                    node.counters.connections_refused.increment(1);
-                    warn!(%peer, most, "too many connections: this one is turned away");
+                let Ok(seat) = Arc::clone(&node.seats.free).try_acquire_owned() else {
+                    on.turn_away(&node, stream, peer);
                     continue;
-                }
+                };
                 let (node, on) = (Arc::clone(&node), Arc::clone(&on));
-                tokio::spawn(serve(node, on, stream, peer));
+                tokio::spawn(async move {
+                    serve(node, on, stream, peer).await;
+                    drop(seat);
+                });
             }
             Err(error) => {
                 // Mostly descriptors that have run out: they come back when connections end.

@@ -5,6 +5,7 @@
 //! [`Secret`](crate::settings::Secret), which prints a mask.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -19,6 +20,16 @@ pub struct Logging {
     level: reload::Handle<Targets, Registry>,
 }
 
+/// The log of this process, once it has one: there is never a second.
+static OF_PROCESS: OnceLock<Logging> = OnceLock::new();
+
+/// The log of this process; `None` when [`init`] did not start it, as in a program that has a broker inside and a
+/// log of its own.
+#[must_use]
+pub fn of_process() -> Option<&'static Logging> {
+    OF_PROCESS.get()
+}
+
 /// Starts the log of this process.
 ///
 /// # Errors
@@ -28,7 +39,7 @@ pub fn init(settings: &Log) -> io::Result<Logging> {
     let (level, handle) = reload::Layer::new(settings.level.targets());
     let lines = lines(settings.format, colours, io::stderr);
     tracing_subscriber::registry().with(level).with(lines).try_init().map_err(io::Error::other)?;
-    Ok(Logging { level: handle })
+    Ok(OF_PROCESS.get_or_init(|| Logging { level: handle }).clone())
 }
 
 impl Logging {

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Server(args) => cli::server(&args),
         Command::Ctl(args) => cli::ctl(&args),
         Command::Health(args) => cli::health(&args),
+        Command::Store(args) => cli::store(&args),
         Command::Bench(args) => warren_server::bench::run(args),
     }
 }

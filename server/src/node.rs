@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::auth::Logins;
 use crate::counters::Counters;
+use crate::listener::Seats;
 use crate::settings::Settings;
 
 /// The broker's time: milliseconds since it started.
@@ -273,6 +274,7 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) connections: Connections,
+    pub(crate) seats: Seats,
     pub(crate) pending_logins: Arc<PendingLogins>,
     pub(crate) counters: Counters,
     pub(crate) alarms: Alarms,
@@ -289,10 +291,11 @@ impl Node {
             broker: Broker::new(Arc::new(MemoryLog), loopback_only),
             clock: Clock::start(),
             connections: Connections::default(),
+            seats: Seats::new(&settings),
             pending_logins: Arc::new(PendingLogins::new(settings.limits.pending_logins, closed)),
             counters,
             alarms: Alarms::default(),
-            logins: Logins::new(),
+            logins: Logins::new(&settings),
             name: format!("warren@{}", host_name()),
             settings,
         }

@@ -17,6 +17,10 @@ const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// How often memory is looked at.
 const MEMORY_EVERY: Duration = Duration::from_millis(250);
 
+/// Share of its limit, in per cent, below which memory has to fall before publishers go on. Between this and the
+/// limit an alarm stays as it is: memory that hovers about the limit does not stop and start everybody.
+const MEMORY_CLEAR_PERCENT: u64 = 95;
+
 /// Looks at memory between two looks at the disk.
 const DISK_EVERY: u32 = 4;
 
@@ -52,7 +56,8 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         if let Some(used) = resident_memory() {
-            judge(&node, Alarm::Memory, used > limit, used, limit);
+            let on = memory_is_low(node.alarms.is_on(Alarm::Memory), used, limit);
+            judge(&node, Alarm::Memory, on, used, limit);
         }
         if turn % DISK_EVERY == 0
             && let Some(free) = disk_free(&node)
@@ -75,6 +80,14 @@ fn judge(node: &Node, alarm: Alarm, on: bool, value: u64, limit: u64) {
     for connection in node.connections.all() {
         connection.wake();
     }
+}
+
+/// Whether the memory alarm is to be on when it was `before`: raised above `limit`, over below
+/// [`MEMORY_CLEAR_PERCENT`] of it. `used` and `limit` in octets.
+const fn memory_is_low(before: bool, used: u64, limit: u64) -> bool {
+    // Divided first: no overflow, and a hundredth of an octet is nothing.
+    let clear = limit / 100 * MEMORY_CLEAR_PERCENT;
+    if before { used >= clear } else { used > limit }
 }
 
 /// Resident memory at which publishers are held, in octets.
@@ -103,6 +116,35 @@ pub(crate) fn disk_free(node: &Node) -> Option<u64> {
         Err(problem) => {
             error!(%problem, "cannot read the free disk space: there is no disk alarm");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_about_its_limit_raises_the_alarm_once() {
+        const LIMIT: u64 = 1000;
+        let mut on = false;
+        let mut changes = Vec::new();
+        for used in [900, 1000, 1001, 1000, 950, 999, 1001, 950, 949, 1000, 951, 1001] {
+            let now = memory_is_low(on, used, LIMIT);
+            if now != on {
+                changes.push((used, now));
+            }
+            on = now;
+        }
+        assert_eq!(changes, [(1001, true), (949, false), (1001, true)]);
+    }
+
+    #[test]
+    fn a_limit_of_any_size_has_a_way_out() {
+        for limit in [100, 4 << 30, u64::MAX] {
+            assert!(!memory_is_low(false, limit, limit));
+            assert!(memory_is_low(true, limit, limit));
+            assert!(!memory_is_low(true, limit / 100 * 94, limit));
         }
     }
 }

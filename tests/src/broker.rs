@@ -37,8 +37,8 @@ impl TestBroker {
         }
     }
 
-    /// A broker with settings that `change` has changed. Plain AMQP and STOMP listen on port 0 of the loopback
-    /// whatever it does, the metrics do not listen unless it says so.
+    /// A broker with settings that `change` has changed. Plain AMQP and STOMP listen on port 0 of the loopback, and the
+    /// metrics do not listen, unless it says so.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let data_dir = match TempDir::with_prefix("warren-test-") {
             Ok(data_dir) => data_dir,
@@ -48,8 +48,13 @@ impl TestBroker {
         settings.metrics.listen = Addresses::default();
         change(&mut settings);
         settings.data_dir = data_dir.path().into();
-        settings.amqp.listen = loopback();
-        settings.stomp.listen = loopback();
+        let usual = Settings::default();
+        if settings.amqp.listen == usual.amqp.listen {
+            settings.amqp.listen = loopback();
+        }
+        if settings.stomp.listen == usual.stomp.listen {
+            settings.stomp.listen = loopback();
+        }
         match warren_server::start(settings).await {
             Ok(running) => Self { running, data_dir },
             Err(error) => panic!("the broker does not start: {error}"),

@@ -16,6 +16,8 @@
 pub mod amqp;
 mod broker;
 pub mod certificates;
+pub mod history;
+pub mod process;
 pub mod raw;
 pub mod stomp;
 mod transcript;
@@ -23,6 +25,7 @@ mod transcript;
 pub use broker::{TestBroker, loopback};
 pub use raw::RawPeer;
 
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 /// How long a peer waits for what must come. Far longer than it takes: a busy machine is no failure.
@@ -40,4 +43,13 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     };
     let held = tokio::time::timeout(DEADLINE, tried).await;
     assert!(held.is_ok(), "this never came true: {what}");
+}
+
+/// An address of this machine that is not its loopback, if it has one with a way out.
+#[must_use]
+pub fn outward_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // An address of documentation (RFC 5737). Nothing is sent: the system only chooses the way.
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
 }

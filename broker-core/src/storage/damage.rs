@@ -162,7 +162,8 @@ impl Engine {
         self.settle(damage);
     }
 
-    fn settle(&self, damage: Damage) {
+    /// Acks what is lost and reports it.
+    pub(super) fn settle(&self, damage: Damage) {
         let ranges: Vec<[SeqRange; 1]> = damage.lost.iter().map(|lost| [lost.range]).collect();
         let mut batch = Batch::new();
         for (lost, ranges) in damage.lost.iter().zip(&ranges) {

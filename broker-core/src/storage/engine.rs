@@ -4,8 +4,8 @@
 //! so that a simulator decides what happens when, and a thread is a loop around a step. One lock
 //! guards the state and is never held over a call to the disk.
 //!
-//! Lock order: `maintaining` → `committing` → `preparing` → `state`; `cache`, `wakers` and
-//! `damage` are leaves. `state` is held for a copy or a look-up, at most for the encoding of a
+//! Lock order: `maintaining` → `committing` → `preparing` → `state`, and `scrubbing` → `state`;
+//! `cache`, `wakers` and `damage` are leaves. `state` is held for a copy or a look-up, at most for the encoding of a
 //! checkpoint.
 
 use std::collections::VecDeque;
@@ -29,6 +29,7 @@ use super::octets::to_usize;
 use super::options::Options;
 use super::read::Cache;
 use super::record::{Items, NewRecord, RecordKind};
+use super::scrub::Scrub;
 use super::{LogPosition, NodeId};
 
 /// How the store is. Whoever publishes looks at it when a waker calls.
@@ -67,6 +68,10 @@ pub struct Counters {
     pub write_failures: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
+    /// Octets of segments that were read again in the background.
+    pub scrubbed_octets: u64,
+    /// Times that all segments have been read so.
+    pub scrubs: u64,
 }
 
 /// What lies where in the data directory.
@@ -198,6 +203,7 @@ pub struct Engine {
     /// Only one spill, compaction or checkpoint at a time.
     pub(super) maintaining: Mutex<Maintenance>,
     pub(super) preparing: Mutex<()>,
+    pub(super) scrubbing: Mutex<Scrub>,
     pub(super) random: Mutex<SmallRng>,
     /// The same as the state's, to be read without the lock.
     pub(super) durable: AtomicU64,
@@ -245,6 +251,7 @@ impl Engine {
             committing: Mutex::new(()),
             maintaining: Mutex::new(parts.maintenance),
             preparing: Mutex::new(()),
+            scrubbing: Mutex::default(),
             random: Mutex::new(parts.random),
             durable: AtomicU64::new(durable),
             cache: Mutex::new(cache),

@@ -35,6 +35,12 @@ pub enum StorageError {
         /// The newest version this program reads.
         supported: u32,
     },
+    /// There is no store to look at. Opening one for use makes it instead.
+    #[error("{} holds no store", path.display())]
+    NoStore {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory belonged to a store and has lost its log and every checkpoint.
     #[error(
         "{} is a data directory without log and checkpoint: everything in it is lost; \

@@ -47,7 +47,7 @@ pub(super) fn read(fs: &dyn FileSystem, root: &Path) -> Result<Found, StorageErr
     let path = root.join(NAME);
     let file = match fs.open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Missing),
+        Err(error) if super::recovery::is_absent(&error) => return Ok(Found::Missing),
         Err(error) => return Err(error).during("open", &path),
     };
     let len = file.size().during("stat", &path)?.min(LEN_MAX);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::StorageError;
 use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN};
+use super::progress::OnProgress;
 
 /// When something counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,13 @@ pub struct Options {
     pub ack_delay: Duration,
     /// Where random numbers come from: the operating system, or a seed that makes runs repeatable.
     pub seed: Option<u64>,
+    /// Octets a second at which segments are read again in the background, so that rot is found
+    /// while somebody may still have a copy; 0 turns it off.
+    pub scrub_rate: u64,
+    /// The least time from the beginning of one reading of all segments to the next.
+    pub scrub_interval: Duration,
+    /// Who is told how far opening is.
+    pub progress: Option<OnProgress>,
 }
 
 impl Default for Options {
@@ -78,6 +86,9 @@ impl Default for Options {
             ballast_len: 16 << 20,
             ack_delay: Duration::from_millis(20),
             seed: None,
+            scrub_rate: 8 << 20,
+            scrub_interval: Duration::from_secs(24 * 60 * 60),
+            progress: None,
         }
     }
 }

@@ -219,7 +219,7 @@ impl Engine {
         Ok(Some(extent_block(octets, extent, live, octets_max)))
     }
 
-    fn has_extent(&self, queue: u64, extent: &Extent) -> bool {
+    pub(super) fn has_extent(&self, queue: u64, extent: &Extent) -> bool {
         let state = self.state.lock();
         let Some(queue) = state.index.queues.get(&queue) else {
             return false;
@@ -229,7 +229,7 @@ impl Engine {
     }
 
     /// Reports the live messages that an extent has lost.
-    fn name_lost_extent(&self, queue: u64, extent: &Extent, read: &ExtentOctets) {
+    pub(super) fn name_lost_extent(&self, queue: u64, extent: &Extent, read: &ExtentOctets) {
         let live = self.live_in(queue, extent);
         let mut lost = Vec::new();
         for range in &read.lost {
@@ -401,7 +401,7 @@ pub(super) struct ReadPlan {
 pub(super) struct LogRun {
     file: Arc<dyn File>,
     pub(super) path: PathBuf,
-    offset: u64,
+    pub(super) offset: u64,
     len: usize,
     /// Each with its offset in the piece.
     entries: Vec<(LogEntry, usize)>,
@@ -432,7 +432,8 @@ impl LogRun {
         })
     }
 
-    fn offsets(&self) -> impl Iterator<Item = usize> {
+    /// Offsets of the records in the piece.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = usize> {
         self.entries.iter().map(|(_, offset)| *offset)
     }
 

@@ -31,6 +31,7 @@ use super::index::Index;
 use super::log::{LogFiles, READY_FILES};
 use super::maintenance::{KeptCheckpoint, Maintenance};
 use super::options::Options;
+use super::progress::{Meter, OpenPhase};
 use super::replay::{Replay, Replayed};
 use super::scan::{ScannedFile, chain};
 use super::seq_set::SeqSet;
@@ -161,8 +162,9 @@ pub(super) fn open(
 ) -> Result<Opened, StorageError> {
     options.check()?;
     let paths = Paths::new(root);
-    if access == Access::Use {
-        fs.create_dir(root).during("mkdir", root)?;
+    match access {
+        Access::Use => fs.create_dir(root).during("mkdir", root)?,
+        Access::LookOnly => must_hold_store(&*fs, &paths)?,
     }
     let lock_path = root.join("LOCK");
     let Some(lock) = fs.lock(&lock_path).during("lock", &lock_path)? else {
@@ -188,6 +190,26 @@ pub(super) fn open(
     };
     let found = recovery.run()?;
     Ok(found.into_opened(Arc::clone(&fs), paths.clone(), options.clone(), lock))
+}
+
+/// Fails where neither `FORMAT` nor any file of a store is.
+pub(super) fn must_hold_store(fs: &dyn FileSystem, paths: &Paths) -> Result<(), StorageError> {
+    if format_file::read(fs, &paths.root)? != Found::Missing {
+        return Ok(());
+    }
+    for dir in [&paths.wal, &paths.segments, &paths.checkpoints] {
+        match fs.list(dir) {
+            Ok(names) if !names.is_empty() => return Ok(()),
+            Err(error) if !is_absent(&error) => return Err(error).during("list", dir),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Err(StorageError::NoStore { path: paths.root.clone() })
+}
+
+/// Whether a path leads nowhere, or through a file.
+pub(super) fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 /// The work in progress.
@@ -302,7 +324,7 @@ impl Recovery<'_> {
         }
         self.part_from_strangers(&mut files);
         self.check_strict()?;
-        let (header, index) = match checkpoints.usable.take() {
+        let (header, mut index) = match checkpoints.usable.take() {
             Some(checkpoint) => (checkpoint.header, checkpoint.index),
             None => (CheckpointHeader::default(), Index::default()),
         };
@@ -313,8 +335,16 @@ impl Recovery<'_> {
         }
         files.sort_by_key(|file| file.id);
         self.check_last_file(&files, &header);
+        self.fix_segment_names()?;
+        if !is_new && !has_history {
+            // Before the log, so that what is left of it can still ack what segments hold.
+            self.adopt_segments(&mut index)?;
+        }
         let chain = chain(&files);
-        let found = Replay::new(self.fs, self.paths, &files, &chain, index, header.lsn).run();
+        let total = chain.end().saturating_sub(header.lsn);
+        let meter = Meter::new(self.options.progress.as_ref(), OpenPhase::Replay, total);
+        let found =
+            Replay::new(self.fs, self.paths, &files, &chain, index, header.lsn, meter).run();
         for (mut damage, octets) in found.damage {
             if let Some((offset, octets)) = octets {
                 self.quarantine.copy_range(&mut damage, offset, &octets);
@@ -322,11 +352,7 @@ impl Recovery<'_> {
             self.damage.push(damage);
         }
         let mut index = found.index;
-        self.fix_segment_names()?;
         self.check_segments(&mut index);
-        if !is_new && !has_history {
-            self.adopt_segments(&mut index)?;
-        }
         self.check_strict()?;
         let log = self.arrange_log(files, &found.frames, found.end, &header)?;
         self.check_entries(&mut index, &log);

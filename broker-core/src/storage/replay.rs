@@ -19,6 +19,7 @@ use super::fs::{File, FileSystem, read_full};
 use super::index::{Effect, Index, NewSegment};
 use super::log::FramePlace;
 use super::octets::{crc, len_u32, to_usize};
+use super::progress::Meter;
 use super::record::{RECORD_ALIGN, Record, RecordKind};
 use super::scan::{Chain, ChainFrame, Gap, ScannedFile};
 use super::segment::{ExtentOctets, read_footer, segment_path, walk_extents};
@@ -61,6 +62,7 @@ pub(super) struct Replay<'a> {
     dropped: Vec<u64>,
     /// The damage that took the last stretch of the log, and the queues met since.
     gap: Option<(usize, HashSet<u64>)>,
+    meter: Meter<'a>,
 }
 
 impl<'a> Replay<'a> {
@@ -71,6 +73,7 @@ impl<'a> Replay<'a> {
         chain: &'a Chain,
         index: Index,
         from: u64,
+        meter: Meter<'a>,
     ) -> Self {
         let found = Found {
             index,
@@ -90,6 +93,7 @@ impl<'a> Replay<'a> {
             added: Vec::new(),
             dropped: Vec::new(),
             gap: None,
+            meter,
         }
     }
 
@@ -133,6 +137,8 @@ impl<'a> Replay<'a> {
                 }
             }
             at += batch.len();
+            self.meter
+                .reach(batch.last().map_or(0, |last| last.header.end().saturating_sub(self.from)));
         }
         self.apply_segments();
         let proven = self.chain.proven.max(self.from);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN, FileHeader, FrameHeader};
 use super::fs::{File, read_exact, read_full};
 use super::octets::{crc, to_usize};
+use super::progress::Meter;
 
 /// Octets read at a time when looking for the next frame.
 const SEARCH_LEN: usize = 1 << 20;
@@ -32,11 +33,12 @@ pub(super) struct ScannedFile {
     pub(super) frames: Vec<(FrameHeader, u64)>,
 }
 
-/// Reads all frame headers of one file.
+/// Reads all frame headers of one file; `meter` moves on by its length.
 pub(super) fn scan_file(
     file: Arc<dyn File>,
     path: PathBuf,
     name_id: u64,
+    meter: &mut Meter<'_>,
 ) -> io::Result<ScannedFile> {
     let len = file.size()?;
     let mut block = vec![0; to_usize(BLOCK_LEN)];
@@ -61,9 +63,12 @@ pub(super) fn scan_file(
         };
         let Some((found, at)) = found else { break };
         incarnation = Some(found.incarnation);
-        offset = at + found.footprint();
+        let next = at.saturating_add(found.footprint()).min(len);
+        meter.add(next - offset);
+        offset = next;
         frames.push((found, at));
     }
+    meter.add(len.saturating_sub(offset));
     let incarnation = incarnation.unwrap_or(0);
     Ok(ScannedFile { name_id, id, incarnation, path, file, header, frames })
 }

@@ -529,6 +529,10 @@ impl ExtentOctets {
         &self.octets
     }
 
+    pub(super) fn into_octets(self) -> Vec<u8> {
+        self.octets
+    }
+
     /// The sound messages from number `first` on, in order, each with the offset of its head.
     pub(super) fn messages_from(
         &self,

@@ -2,8 +2,8 @@
 //!
 //! The one idea: a thread is a loop around steps. `broker-commit` writes frames as soon as one is
 //! wanted, gives acks that come alone `ack_delay` of time for company, and seals a log that has
-//! gone quiet. `broker-store` makes files, spills, compacts and checkpoints. Neither holds a lock
-//! while it waits for the disk, and a caller of [`append`](Engine::append) waits for neither.
+//! gone quiet. `broker-store` makes files, spills, compacts, checkpoints and scrubs. Neither holds a
+//! lock while it waits for the disk, and a caller of [`append`](Engine::append) waits for neither.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -174,10 +174,15 @@ fn await_commit(engine: &Engine, stop: &AtomicBool) -> Wanted {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "real time sets the pace of the scrub here")]
 fn maintenance_loop(engine: &Engine, stop: &AtomicBool) {
+    let mut scrubbed = Instant::now();
     while !stop.load(Ordering::Acquire) {
         let did = engine.maintain_step();
         engine.note_background(did.as_ref().err());
+        let now = Instant::now();
+        engine.scrub_step(now - scrubbed);
+        scrubbed = now;
         if matches!(did, Ok(true)) {
             continue;
         }

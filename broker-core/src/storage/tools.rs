@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::damage::Damage;
-use super::engine::{Engine, Parts};
+use super::engine::{Engine, Parts, Paths};
 use super::error::{IoContext, StorageError};
+use super::format_file::{self, Found};
 use super::fs::FileSystem;
 use super::index::{Extent, Index, LogEntry};
 use super::options::Options;
 use super::read::plan_runs;
-use super::recovery::{Access, Recovered, open};
+use super::recovery::{Access, Recovered, must_hold_store, open};
 use super::segment::ExtentOctets;
 use super::spill::certain;
 use super::{NodeId, SeqRange};
@@ -31,13 +32,28 @@ pub struct FileReport {
     pub used: Option<u64>,
 }
 
+/// One checkpoint that recovery can begin from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointReport {
+    /// Its id, as in its name.
+    pub id: u64,
+    /// Position of the log from which replay begins with it.
+    pub position: u64,
+}
+
 /// What is in a data directory.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// Which store it is.
     pub node: NodeId,
+    /// The version of the format that `FORMAT` names; `None` when it is missing or damaged.
+    pub format_version: Option<u32>,
+    /// Position of the oldest record that is still in a log file.
+    pub begin: u64,
     /// Position behind the last record.
     pub end: u64,
+    /// The sound checkpoints, oldest first.
+    pub checkpoints: Vec<CheckpointReport>,
     /// Queues, definitions and damage, as a start would find them.
     pub recovered: Recovered,
     /// Every file, sorted by path.
@@ -63,7 +79,11 @@ pub fn inspect(
     options: Options,
 ) -> Result<Inspection, StorageError> {
     let opened = open(Arc::clone(&fs), root, options, Access::LookOnly)?;
-    let Parts { paths, node, state, .. } = &opened.parts;
+    let Parts { paths, node, state, maintenance, .. } = &opened.parts;
+    let format_version = match format_file::read(&*fs, root)? {
+        Found::Sound { version, .. } => Some(version),
+        Found::Missing | Found::Damaged => None,
+    };
     let mut files = Vec::new();
     for dir in [&paths.root, &paths.wal, &paths.segments, &paths.checkpoints, &paths.quarantine] {
         let names = match fs.list(dir) {
@@ -88,8 +108,15 @@ pub fn inspect(
             files.push(FileReport { path: paths.relative(&path).to_owned(), len, used });
         }
     }
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     let (node, end) = (*node, state.position);
-    Ok(Inspection { node, end, recovered: opened.recovered, files })
+    let frames = state.log.full.iter().flat_map(|file| &file.frames);
+    let begin = frames.map(|frame| frame.lsn).min().unwrap_or(end);
+    let checkpoints = maintenance.checkpoints.iter();
+    let checkpoints =
+        checkpoints.map(|kept| CheckpointReport { id: kept.id, position: kept.lsn }).collect();
+    let recovered = opened.recovered;
+    Ok(Inspection { node, format_version, begin, end, checkpoints, recovered, files })
 }
 
 /// Reads every live message and reports all damage, without changing anything.
@@ -105,7 +132,7 @@ pub fn verify(
     let opened = open(fs, root, options, Access::LookOnly)?;
     let mut damage = opened.recovered.damage;
     let engine = Engine::from_parts(opened.parts);
-    damage.extend(engine.check_messages(progress));
+    engine.check_messages(progress, &mut |found| damage.push(found.damage));
     Ok(damage)
 }
 
@@ -120,13 +147,10 @@ pub fn repair(
     options: Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Damage>, StorageError> {
+    must_hold_store(&*fs, &Paths::new(root))?;
     let (engine, recovered) = Engine::open(fs, root, options)?;
     let mut damage = recovered.damage;
-    let found = engine.check_messages(progress);
-    for damage in &found {
-        engine.name_lost(&damage.detail, damage.lost.clone());
-    }
-    damage.extend(found);
+    engine.check_messages(progress, &mut |found| damage.push(engine.give_up(found)));
     engine.close_step()?;
     Ok(damage)
 }
@@ -152,9 +176,18 @@ fn work_of(index: &Index) -> Vec<QueueWork> {
     work
 }
 
+/// Messages that are not sound, and the octets they were read from.
+struct Finding {
+    damage: Damage,
+    /// Where the octets lie in the file.
+    offset: u64,
+    /// Empty when they could not be read.
+    octets: Vec<u8>,
+}
+
 impl Engine {
-    /// Reads every live message; answers those that are not sound. Changes nothing.
-    fn check_messages(&self, progress: &mut dyn FnMut(Progress)) -> Vec<Damage> {
+    /// Reads every live message and tells of those that are not sound. Changes nothing.
+    fn check_messages(&self, progress: &mut dyn FnMut(Progress), found: &mut dyn FnMut(Finding)) {
         let work = work_of(&self.state.lock().index);
         let octets = |work: &QueueWork| {
             let extents = work.extents.iter().map(|extent| u64::from(extent.len)).sum::<u64>();
@@ -162,32 +195,47 @@ impl Engine {
         };
         let total = work.iter().map(octets).sum();
         let mut done = 0;
-        let mut damage = Vec::new();
+        progress(Progress { done, total });
         for queue in &work {
             for extent in &queue.extents {
-                damage.extend(self.check_extent(queue.queue, extent));
+                if let Some(finding) = self.check_extent(queue.queue, extent) {
+                    found(finding);
+                }
                 done += u64::from(extent.len);
                 progress(Progress { done, total });
             }
             for entries in queue.entries.chunks(1024) {
-                damage.extend(self.check_entries(queue.queue, entries));
+                self.check_entries(queue.queue, entries, found);
                 done += entries.iter().map(|entry| u64::from(entry.len)).sum::<u64>();
                 progress(Progress { done, total });
             }
         }
+    }
+
+    /// Keeps the octets, and takes the messages out of the store.
+    fn give_up(&self, found: Finding) -> Damage {
+        let Finding { mut damage, offset, octets } = found;
+        if !octets.is_empty() {
+            self.quarantine().copy_range(&mut damage, offset, &octets);
+        }
+        self.settle(damage.clone());
         damage
     }
 
-    fn check_extent(&self, queue: u64, extent: &Extent) -> Option<Damage> {
+    fn check_extent(&self, queue: u64, extent: &Extent) -> Option<Finding> {
         let path = self.segment_path(extent.segment);
         let live = self.live_in(queue, extent);
         let read = self
             .segment_file(extent.segment)
             .and_then(|file| ExtentOctets::read(&*file, queue, extent).during("read", &path));
-        let (detail, lost) = match read {
-            Ok(read) => (format!("extent at offset {} is damaged", extent.offset), read.lost),
+        let (detail, lost, octets) = match read {
+            Ok(read) => {
+                let detail = format!("extent at offset {} is damaged", extent.offset);
+                (detail, read.lost.clone(), read.into_octets())
+            }
             Err(error) => {
-                (error.to_string(), vec![SeqRange { first: extent.first, last: extent.last }])
+                let all = SeqRange { first: extent.first, last: extent.last };
+                (error.to_string(), vec![all], Vec::new())
             }
         };
         let mut damage = Damage::new(self.paths.relative(&path), detail);
@@ -198,25 +246,34 @@ impl Engine {
                 damage.lost.push(certain(queue, range, count));
             }
         }
-        (!damage.lost.is_empty()).then_some(damage)
+        let finding = Finding { damage, offset: extent.offset, octets };
+        (!finding.damage.lost.is_empty()).then_some(finding)
     }
 
-    fn check_entries(&self, queue: u64, entries: &[LogEntry]) -> Vec<Damage> {
+    fn check_entries(&self, queue: u64, entries: &[LogEntry], found: &mut dyn FnMut(Finding)) {
         let plan = plan_runs(&self.state.lock(), entries, self.options.extent_len);
-        let mut found = Vec::new();
-        let mut octets = Vec::new();
         for run in plan.runs {
-            let mut damage = Damage::new(self.paths.relative(&run.path), "records are damaged");
-            if let Err(error) = run.read(&mut octets) {
-                damage.detail = error.to_string();
+            let mut octets = Vec::new();
+            let failure = run.read(&mut octets).err();
+            if failure.is_some() {
                 octets.clear();
             }
-            let unsound = run.records(&octets).filter(|(_, record)| record.is_none());
-            damage.lost.extend(unsound.map(|(seq, _)| certain(queue, SeqRange::one(seq), 1)));
-            if !damage.lost.is_empty() {
-                found.push(damage);
+            let mut damage = Damage::new(self.paths.relative(&run.path), "");
+            let mut first = None;
+            for ((seq, record), at) in run.records(&octets).zip(run.offsets()) {
+                if record.is_none() {
+                    first = first.or(Some(run.offset + at as u64));
+                    damage.lost.push(certain(queue, SeqRange::one(seq), 1));
+                }
             }
+            let Some(first) = first else {
+                continue;
+            };
+            damage.detail = match failure {
+                Some(error) => error.to_string(),
+                None => format!("bad checksum of records, the first at offset {first}"),
+            };
+            found(Finding { damage, offset: run.offset, octets });
         }
-        found
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker_core::storage::sim_fs::SimFs;
 use broker_core::storage::{
@@ -34,6 +35,7 @@ pub(crate) fn small_options(seed: u64) -> Options {
         small_segment_len: 4 << 10,
         cache_len: 8 << 10,
         ballast_len: 4 << 10,
+        scrub_interval: Duration::ZERO,
         seed: Some(seed),
         ..Options::default()
     }
@@ -393,7 +395,10 @@ impl World {
             88..91 => engine.compact_step().map(|_| ()),
             91..94 => engine.reclaim_step().map(|_| ()),
             94..97 => engine.retire_step().map(|_| ()),
-            97..98 => engine.maintain_step().map(|_| ()),
+            97..98 => {
+                engine.scrub_step(Duration::from_millis(1));
+                engine.maintain_step().map(|_| ())
+            }
             _ => {
                 let queue = self.random_queue();
                 let read = read_all(self.engine(), queue);

@@ -561,7 +561,7 @@ impl Session {
 
     /// Gives everything that a channel has not acknowledged back.
     pub(super) fn requeue_all(&mut self, id: ChannelId) {
-        let mut settled = self.outlet.lock().deliveries.close_channel(id.0);
+        let mut settled = self.outlet.lock().deliveries.take_unacked(id.0);
         self.settle(id, Fate::Requeue, &mut settled);
     }
 }

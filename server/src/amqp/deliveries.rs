@@ -185,7 +185,8 @@ impl Deliveries {
         self.consumers.get(&slot)
     }
 
-    /// The last tag of a channel, and a place among its unacknowledged deliveries if it is to be kept.
+    /// Notes a message that `basic.get` has fetched from `queue`, and gives its delivery tag. `entry` is kept among the
+    /// channel's unacknowledged deliveries; `None` if the client acknowledges nothing.
     pub(super) fn note_get(
         &mut self,
         channel: u16,
@@ -289,8 +290,8 @@ impl Deliveries {
         std::mem::take(&mut self.cancelled)
     }
 
-    /// Forgets a channel; gives its consumers and what it had not acknowledged.
-    pub(super) fn close_channel(&mut self, channel: u16) -> Vec<Settled> {
+    /// Takes everything that a channel has not acknowledged. It is still counted: see [`settled`](Self::settled).
+    pub(super) fn take_unacked(&mut self, channel: u16) -> Vec<Settled> {
         let mut settled = Vec::new();
         if let Some(deliveries) = self.channels.get_mut(&channel) {
             deliveries.unacked.take_up_to(0, &mut settled);

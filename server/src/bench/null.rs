@@ -18,6 +18,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::address::Address;
 use super::args::{ExchangeShape, NullArgs, Protocol};
@@ -28,6 +29,9 @@ use super::load::{Load, Pace, measure};
 use super::report::{self, FlowReport};
 
 use router::{Peer, Router};
+
+/// How long to wait when a connection could not be taken.
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves, or runs and reports.
 ///
@@ -118,26 +122,48 @@ struct Served {
 
 impl Served {
     fn accept(&self, listener: &TcpListener) {
-        let mut connections = Vec::new();
-        while let Ok((stream, _)) = listener.accept() {
+        let mut connections = Connections::default();
+        loop {
+            let accepted = listener.accept();
             if self.stopping.load(Ordering::SeqCst) {
                 break;
             }
-            let (router, stopping) = (Arc::clone(&self.router), Arc::clone(&self.stopping));
-            let protocol = self.protocol;
-            let connection = move || {
-                if let Err(error) = serve_one(protocol, stream, &router, &stopping) {
-                    report::complain(&error);
-                }
-            };
-            match thread::Builder::new().name("null-connection".to_owned()).spawn(connection) {
-                Ok(thread) => connections.push(thread),
-                Err(source) => {
-                    report::complain(&BenchError::Io { doing: "starting a thread", source });
-                }
+            let started = accepted.and_then(|(stream, _)| {
+                let (router, stopping) = (Arc::clone(&self.router), Arc::clone(&self.stopping));
+                let protocol = self.protocol;
+                connections.start(move || {
+                    if let Err(error) = serve_one(protocol, stream, &router, &stopping) {
+                        report::complain(&error);
+                    }
+                })
+            });
+            if let Err(source) = started {
+                // A client that was gone before it was let in, or descriptors or threads that have run out
+                // and come back when connections end: nothing that the others should hear of.
+                report::complain(&BenchError::Io { doing: "taking a connection", source });
+                pause(REFUSED_PAUSE);
             }
         }
-        for thread in connections {
+        connections.join();
+    }
+}
+
+/// The threads of the connections that are open.
+#[derive(Default)]
+struct Connections(Vec<JoinHandle<()>>);
+
+impl Connections {
+    /// Serves one more. Lets go of those that are over first: a thread that nobody joins or lets go of keeps
+    /// its stack, and after some ten thousand of them the process can map no more memory.
+    fn start(&mut self, serve: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.0.retain(|thread| !thread.is_finished());
+        self.0.push(thread::Builder::new().name("null-connection".to_owned()).spawn(serve)?);
+        Ok(())
+    }
+
+    /// Waits for all of them.
+    fn join(self) {
+        for thread in self.0 {
             drop(thread.join());
         }
     }
@@ -194,4 +220,46 @@ impl Arrivals<'_> {
 fn is_end(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn connections_that_are_over_keep_no_thread() {
+        let mut connections = Connections::default();
+        for _ in 0..100 {
+            connections.start(|| {}).unwrap();
+            while !connections.0.iter().all(JoinHandle::is_finished) {
+                thread::yield_now();
+            }
+        }
+        let (ended, end) = mpsc::channel::<()>();
+        let open = move || assert!(end.recv().is_err(), "nothing is sent");
+        connections.start(open).unwrap();
+        assert_eq!(connections.0.len(), 1, "only the one that is open");
+        drop(ended);
+        connections.join();
+    }
+
+    #[test]
+    fn a_client_that_resets_its_connection_ends_nothing_else() {
+        for (protocol, greeting) in
+            [(Protocol::Amqp, &b"AMQP\0\0\x09\x01"[..]), (Protocol::Stomp, b"CONNECT\n\n\0")]
+        {
+            let broker =
+                NullBroker::start(protocol, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            for _ in 0..20 {
+                let stream = dial(broker.address).unwrap();
+                io::Write::write_all(&mut &stream, greeting).unwrap();
+                // Its answer is not read: the socket is reset when it closes.
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            dial(broker.address).unwrap();
+            broker.stop();
+        }
+    }
 }

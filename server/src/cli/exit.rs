@@ -1,5 +1,7 @@
 //! Exit codes, as in sysexits(3).
 
+/// A store is damaged; with `warren store repair`, it was. Not of sysexits(3), but of fsck(8).
+pub const DAMAGED: u8 = 1;
 /// The command line makes no sense.
 pub const USAGE: u8 = 64;
 /// Data that were given make no sense.
@@ -18,5 +20,7 @@ pub const CANNOT_CREATE: u8 = 73;
 pub const IO_ERROR: u8 = 74;
 /// It may work later.
 pub const TEMPORARY: u8 = 75;
+/// Somebody else is to do it.
+pub const NO_PERMISSION: u8 = 77;
 /// The settings are wrong.
 pub const CONFIG: u8 = 78;

@@ -1,16 +1,22 @@
 //! `warren server`: from settings to a broker that runs until it is told to stop.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::{SettingsArgs, banner, exit, prepare};
-use crate::settings::check_all;
+use crate::settings::{Problem, check_all};
 use crate::systemd::{self, State};
 use crate::{Running, start};
 
 use super::Prepared;
+
+/// How much longer systemd is to wait for a broker that starts, from each time that it is told; and how often it is.
+const STARTING_FOR: Duration = Duration::from_secs(30);
+const STARTING_EVERY: Duration = Duration::from_secs(10);
 
 /// Starts the broker and runs it until SIGTERM, SIGINT or `warren ctl stop`.
 #[must_use]
@@ -35,7 +41,19 @@ pub fn server(args: &SettingsArgs) -> ExitCode {
 async fn run(prepared: Prepared) -> ExitCode {
     let settings = prepared.settings.clone();
     let signals = Signals::new();
-    let running = match start(settings.clone()).await {
+    tell_starting();
+    // A task of its own, for another thread: starting may keep this one busy.
+    let telling = tokio::spawn(async {
+        loop {
+            sleep(STARTING_EVERY).await;
+            tell_starting();
+        }
+    });
+    let started = start(settings.clone()).await;
+    telling.abort();
+    // Nothing of it may come behind what is told next. It always ends by being aborted.
+    telling.await.err();
+    let running = match started {
         Ok(running) => running,
         Err(error) => {
             error!(%error, "the broker does not start");
@@ -65,6 +83,11 @@ fn tell(state: State<'_>) {
     if let Err(error) = systemd::notify(state) {
         warn!(%error, "cannot tell systemd how the broker is");
     }
+}
+
+/// Told again and again, so that a broker with much to read is not killed over it.
+fn tell_starting() {
+    tell(State::Starting("starting", STARTING_FOR));
 }
 
 struct Signals {
@@ -104,8 +127,9 @@ fn reload(prepared: &Prepared, running: &Running) {
     let fresh = match check_all(&prepared.sources) {
         Ok(fresh) => fresh,
         Err(problems) => {
-            for problem in &problems {
-                error!(%problem, "the settings were not reloaded");
+            for Problem { message, place, help, .. } in &problems {
+                // One line each.
+                error!(%place, help = help.as_deref(), "the settings were not reloaded: {message}");
             }
             return;
         }

@@ -17,8 +17,9 @@ use tracing::info;
 
 use super::protocol::{Clients, Kind, Password, Refusal, Refused, Request, did_you_mean};
 use super::{Broker, lists, status};
-use crate::health;
 use crate::node::{ConnectionRow, Node};
+use crate::settings::LogFilter;
+use crate::{health, logging};
 
 /// What a request that was granted gives.
 #[derive(Debug)]
@@ -122,6 +123,7 @@ pub(super) fn execute(broker: &Broker, request: Request) -> Result<Outcome, Refu
                 info!(%user, %vhost, closed, "permissions cleared");
             })
         }
+        Request::SetLogLevel { level } => set_log_level(&level),
         Request::Stop {} => {
             info!("asked to stop on the control socket");
             DONE
@@ -328,4 +330,23 @@ fn add_vhost(node: &Node, name: &str) -> Result<Outcome, Refused> {
         Err(BootstrapError::Vhost(VhostError::Exists(_))) => DONE,
         Err(error) => Err(Refusal::Data.because(error.to_string())),
     }
+}
+
+/// Takes rabbitmqctl's words too where ours are others.
+fn set_log_level(level: &str) -> Result<Outcome, Refused> {
+    let ours = match level {
+        "none" => "off",
+        "warning" => "warn",
+        "critical" => "error",
+        other => other,
+    };
+    let filter: LogFilter = ours.parse().map_err(|why: String| Refusal::Usage.because(why))?;
+    let Some(logging) = logging::of_process() else {
+        return Err(Refusal::Unavailable
+            .because("the broker runs inside another program, which has a log of its own"));
+    };
+    // Before it is set: who makes the log quieter leaves a trace.
+    info!(level = %filter, "log level set on request");
+    logging.set_level(&filter);
+    DONE
 }

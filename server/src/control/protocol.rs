@@ -108,6 +108,10 @@ pub(crate) enum Request {
         vhost: String,
         user: String,
     },
+    /// Log by this level until the broker stops or reads its settings again.
+    SetLogLevel {
+        level: String,
+    },
     /// Stop the broker, gracefully.
     Stop {},
 }

@@ -1,4 +1,4 @@
-//! How many may stay at the door without logging in, and who has to go when one more comes.
+//! How many may come in, how many may stay at the door without logging in, and who has to go when one more comes.
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,7 +10,7 @@ use crate::{Running, start};
 /// What a test waits for has to happen within this time.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A running broker that lets so many strangers stay.
+/// A running broker with AMQP, with and without TLS, and STOMP.
 struct Broker {
     running: Running,
     /// Removed with it.
@@ -19,10 +19,14 @@ struct Broker {
 
 impl Broker {
     async fn with_pending_logins(max: u32) -> Self {
+        Self::with(|settings| settings.limits.pending_logins = max).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let port_zero = || Addresses::from(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
         let mut settings = Settings { data_dir: directory.path().into(), ..Settings::default() };
-        settings.limits.pending_logins = max;
+        change(&mut settings);
         settings.metrics.listen = Addresses::default();
         settings.amqp.listen = port_zero();
         settings.amqp.tls.listen = port_zero();
@@ -170,5 +174,23 @@ async fn shaking_hands_for_tls_is_not_yet_a_login() {
     closed(&mut silent).await;
     assert_eq!(answers_method(&mut next, HEADER).await, START);
     assert_eq!(broker.strangers(), 1);
+    broker.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_tls_handshake_that_does_not_end_has_a_seat() {
+    const CLOSE: [u8; 4] = [0, 10, 0, 50];
+    let one = "1".parse().expect("a limit");
+    let broker = Broker::with(|settings| settings.limits.connections = one).await;
+    let addresses = &broker.running.addresses;
+    let silent = broker.stranger(&addresses.amqp_tls).await;
+    let mut turned_away = TcpStream::connect(&*addresses.amqp).await.expect("a connection");
+    assert_eq!(answers_method(&mut turned_away, HEADER).await, CLOSE);
+    // There are no words before a handshake.
+    closed(&mut TcpStream::connect(&*addresses.amqp_tls).await.expect("a connection")).await;
+    drop(silent);
+    broker.until(|broker| broker.running.node.seats.free.available_permits() == 1).await;
+    let mut next = broker.stranger(&addresses.amqp).await;
+    assert_eq!(answers_method(&mut next, HEADER).await, START);
     broker.running.shutdown().await;
 }

@@ -108,6 +108,8 @@ families! {
         "Connections turned away because there were too many";
     Counted PENDING_LOGINS_CLOSED "warren_pending_logins_closed_total" []
         "Connections closed before login because too many wait for one (limits.pending_logins)";
+    Counted LOGINS_DELAYED "warren_logins_delayed_total" []
+        "Logins that had to wait because others from their address had failed (auth.login_backoff)";
     Counted TCP_PROBES "warren_tcp_probes_total" [] "Connections closed without a single octet, as by health checks";
     Counted TLS_FAILED "warren_tls_handshakes_failed_total" [] "TLS handshakes that failed";
     Counter AUTH_ATTEMPTS "rabbitmq_auth_attempts_total" ["protocol"] "Logins tried";

@@ -70,6 +70,12 @@ pub fn all_bounds(s: &Settings) -> Vec<Bounds> {
         bounds("limits.pending_logins", s.limits.pending_logins, 1, 1_000_000),
         bounds("limits.outbox_low", s.limits.outbox_low, Size::kib(16), Size::gib(1)),
         bounds("limits.outbox_high", s.limits.outbox_high, Size::kib(64), Size::gib(4)),
+        bounds(
+            "auth.login_backoff",
+            s.auth.login_backoff,
+            TimeSpan::seconds(0),
+            TimeSpan::seconds(60),
+        ),
         bounds("auth.min_password_length", s.auth.min_password_length, 1, 128),
     ]
 }

@@ -294,6 +294,8 @@ pub struct Auth {
     pub loopback_only_users: Vec<String>,
     /// SASL mechanisms offered in `connection.start`, in this order.
     pub mechanisms: Vec<Mechanism>,
+    /// How long a login waits at most when many from its address have failed; zero: not at all.
+    pub login_backoff: TimeSpan,
     /// Characters that a password must have when somebody sets it.
     pub min_password_length: u32,
     /// The administrator made at each start.
@@ -309,6 +311,7 @@ impl Default for Auth {
         Self {
             loopback_only_users: vec!["guest".into()],
             mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
+            login_backoff: TimeSpan::seconds(8),
             min_password_length: 1,
             default_user: "guest".into(),
             default_password: "guest".into(),

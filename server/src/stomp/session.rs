@@ -65,9 +65,11 @@ pub(super) struct Shared {
     sent: AtomicU64,
     /// Receipts that wait for the log.
     pub(super) unconfirmed: AtomicU64,
-    /// Messages in transactions.
+    /// It has published.
     pub(super) publisher: AtomicBool,
+    /// Messages in transactions.
     pub(super) uncommitted: AtomicU64,
+    /// Acknowledgements in transactions.
     pub(super) acks_uncommitted: AtomicU64,
     facts: Mutex<Facts>,
 }

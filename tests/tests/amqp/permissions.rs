@@ -1,12 +1,15 @@
-//! Who may do what. A refusal is 403 and comes before anything is looked up.
+//! Who may do what, and who may come from where. A refusal is 403 and comes before anything is looked up.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use broker_core::access::PermissionSpec;
 use broker_core::name::{UserName, VhostName};
-use proto_amqp::Properties;
-use proto_amqp::control::protocol::{basic, exchange, queue};
-use warren_tests::TestBroker;
+use proto_amqp::control::protocol::{basic, connection, exchange, queue};
+use proto_amqp::{Properties, Version};
+use proto_stomp::{Command, OwnedFrame};
 use warren_tests::amqp::tables::{table, text};
 use warren_tests::amqp::{Options, Peer, publish};
+use warren_tests::{TestBroker, outward_address, stomp};
 
 fn add_user(broker: &TestBroker, name: &str, tags: &[&str]) {
     let access = &broker.running().broker().access;
@@ -216,4 +219,45 @@ async fn impersonators_may_set_any_user_id() {
     let properties = Properties { user_id: Some(b"boss"), ..Properties::default() };
     peer.publish_with(1, publish("", "q"), &properties, b"x").await;
     assert_eq!(peer.get(1, "q", true).await.unwrap().decoded().user_id, Some(&b"boss"[..]));
+}
+
+#[tokio::test]
+async fn guest_is_refused_from_elsewhere() {
+    const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    let Some(outward) = outward_address() else {
+        println!("not tried: this machine has no address but its loopback");
+        return;
+    };
+    let broker = TestBroker::with(|settings| {
+        settings.amqp.listen = vec![EVERYWHERE].into();
+        settings.stomp.listen = vec![EVERYWHERE].into();
+    })
+    .await;
+    add_user(&broker, "alice", &[]);
+    allow(&broker, "alice", ".*", ".*", ".*");
+    let amqp = |ip| SocketAddr::new(ip, broker.amqp_address().port());
+    let here = Ipv4Addr::LOCALHOST.into();
+
+    // The right password, and yet.
+    let mut guest = Peer::connect(amqp(outward), Version::V0_9_1).await;
+    guest.start().await;
+    guest.send(0, Options::default().start_ok()).await;
+    let close: connection::Close = guest.expect(0).await;
+    assert_eq!(close.reply_code, 403);
+    assert_eq!(
+        close.reply_text.as_str(),
+        "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker \
+         logfile."
+    );
+    let address = SocketAddr::new(outward, broker.stomp_address().port());
+    let mut guest = stomp::Peer::connect(address).await;
+    guest.send(&OwnedFrame::new(Command::Connect).header("accept-version", "1.2")).await;
+    let error = guest.expect_error("Bad CONNECT").await;
+    assert_eq!(error.body, b"non-loopback access denied");
+
+    for (ip, user) in [(outward, "alice"), (here, "alice"), (here, "guest")] {
+        let mut peer = Peer::connect(amqp(ip), Version::V0_9_1).await;
+        peer.log_in(&Options::user(user)).await;
+        peer.close().await;
+    }
 }

@@ -14,6 +14,7 @@ use super::super::error::{IoContext, StorageError};
 use super::super::frame::BLOCK_LEN;
 use super::super::index::Index;
 use super::super::log::{FramePlace, LogFile, LogFiles, READY_FILES, log_path, spare_path};
+use super::super::progress::{Meter, OpenPhase};
 use super::super::scan::{ScannedFile, scan_file};
 use super::super::seq_set::SeqSet;
 use super::super::spill::certain;
@@ -52,10 +53,18 @@ impl Recovery<'_> {
             self.finish_moves(dir, ".wal")?;
         }
         let mut files: Vec<ScannedFile> = Vec::new();
+        let mut found = Vec::new();
+        let mut total = 0;
         for name_id in self.ids(dir, ".wal")? {
             let path = log_path(dir, name_id);
+            let opened = self.fs.open(&path).and_then(|file| Ok((file.size()?, file)));
+            total += opened.as_ref().map_or(0, |(size, _)| *size);
+            found.push((name_id, path, opened));
+        }
+        let mut meter = Meter::new(self.options.progress.as_ref(), OpenPhase::Scan, total);
+        for (name_id, path, opened) in found {
             let scanned =
-                self.fs.open(&path).and_then(|file| scan_file(file, path.clone(), name_id));
+                opened.and_then(|(_, file)| scan_file(file, path.clone(), name_id, &mut meter));
             let file = match scanned {
                 Ok(file) => file,
                 Err(error) => {

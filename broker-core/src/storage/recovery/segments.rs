@@ -11,6 +11,7 @@ use super::super::damage::{Damage, LostMessages};
 use super::super::error::{IoContext, StorageError};
 use super::super::fs::File;
 use super::super::index::{Effect, Index};
+use super::super::progress::{Meter, OpenPhase};
 use super::super::replay::read_segment;
 use super::super::segment::{ExtentOctets, read_footer, segment_path};
 use super::super::spill::certain;
@@ -50,7 +51,10 @@ impl Recovery<'_> {
             .filter(|(_, segment)| segment.live_extents > 0)
             .map(|(id, segment)| (*id, segment.len))
             .collect();
+        let total = alive.iter().map(|(_, len)| len).sum();
+        let mut meter = Meter::new(self.options.progress.as_ref(), OpenPhase::Segments, total);
         for (id, len) in alive {
+            meter.add(len);
             let path = segment_path(&self.paths.segments, id);
             let (detail, sound_len) = match self.judge_segment(&path, len) {
                 Verdict::Sound => continue,

@@ -315,6 +315,13 @@ pub(super) enum Command {
         #[arg(value_name = "USERNAME")]
         user: String,
     },
+    /// Log more or less until the broker stops or gets SIGHUP
+    SetLogLevel {
+        /// off, error, warn, info, debug or trace; also by module: info,warren_server::amqp=debug.
+        /// none, warning and critical are taken too
+        #[arg(value_name = "LOG_LEVEL")]
+        level: String,
+    },
     /// Stop the broker: clients are told, then it ends
     Stop,
 }

@@ -221,6 +221,10 @@ impl Plan {
                 Request::ClearPermissions { vhost: vhost.name.clone(), user: user.clone() },
                 format!("Clearing permissions for user \"{user}\" in vhost \"{}\" ...", vhost.name),
             ),
+            Command::SetLogLevel { level } => Self::change(
+                Request::SetLogLevel { level: level.clone() },
+                format!("Setting log level to \"{level}\" ..."),
+            ),
             Command::Stop => Self::new(Request::Stop {}, Show::Nothing, |node| {
                 format!("Stopping and halting node {node} ...\n")
             }),
