@@ -16,8 +16,11 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::definitions::Changes;
 use crate::error::{Refusal, Resource};
+use crate::log::Log;
 use crate::name::{ExchangeName, UserName, VhostName};
+use crate::storage::StorageError;
 use password::RecentPasswords;
 pub use password::{PasswordHash, PasswordHashError};
 
@@ -172,6 +175,15 @@ pub enum UserError {
     /// A permission's pattern does not compile.
     #[error(transparent)]
     Pattern(#[from] InvalidPattern),
+    /// The log takes no definitions.
+    #[error("cannot be kept: {0}")]
+    NotKept(String),
+}
+
+impl From<StorageError> for UserError {
+    fn from(error: StorageError) -> Self {
+        Self::NotKept(error.to_string())
+    }
 }
 
 /// Why somebody does not get in.
@@ -192,6 +204,7 @@ pub struct Registry {
     permissions: RwLock<HashMap<(UserName, VhostName), Arc<Permission>>>,
     loopback_only: Vec<String>,
     recent: RecentPasswords,
+    log: Arc<dyn Log>,
     /// Rises with every change, so that whoever remembers an answer knows when to ask again.
     revision: AtomicU64,
 }
@@ -199,12 +212,13 @@ pub struct Registry {
 impl Registry {
     /// No users yet; those named in `loopback_only` may connect only from this machine.
     #[must_use]
-    pub fn new(loopback_only: Vec<String>) -> Self {
+    pub fn new(loopback_only: Vec<String>, log: Arc<dyn Log>) -> Self {
         Self {
             users: RwLock::default(),
             permissions: RwLock::default(),
             loopback_only,
             recent: RecentPasswords::new(),
+            log,
             revision: AtomicU64::new(1),
         }
     }
@@ -307,9 +321,41 @@ impl Registry {
         if self.user(name.as_str()).is_some() {
             return Err(UserError::Exists(name));
         }
+        // Hashed before the lock is taken: that takes a while.
         let user = User { name: name.clone(), tags, password: PasswordHash::argon2id(password) };
-        self.users.write().insert(name, Arc::new(user));
+        let mut users = self.users.write();
+        if users.contains_key(&name) {
+            return Err(UserError::Exists(name));
+        }
+        self.keep(|changes| changes.put_user(&user))?;
+        users.insert(name, Arc::new(user));
+        drop(users);
         self.changed();
+        Ok(())
+    }
+
+    /// Writes definitions to the log; called under the lock that guards what they define, so that the order there is
+    /// the order here.
+    fn keep(&self, change: impl FnOnce(&mut Changes)) -> Result<(), StorageError> {
+        let mut changes = Changes::default();
+        change(&mut changes);
+        changes.append(&*self.log).map(|_| ())
+    }
+
+    /// A user that a restart has found.
+    pub(crate) fn restore_user(&self, user: User) {
+        self.users.write().insert(user.name.clone(), Arc::new(user));
+    }
+
+    /// A permission that a restart has found.
+    pub(crate) fn restore_permission(
+        &self,
+        user: UserName,
+        vhost: VhostName,
+        spec: PermissionSpec,
+    ) -> Result<(), InvalidPattern> {
+        let permission = Arc::new(Permission::compile(spec)?);
+        self.permissions.write().insert((user, vhost), permission);
         Ok(())
     }
 
@@ -334,7 +380,10 @@ impl Registry {
     ) -> Result<(), UserError> {
         let mut users = self.users.write();
         let user = users.get_mut(name).ok_or_else(|| UserError::NoUser(name.clone()))?;
-        change(Arc::make_mut(user));
+        let mut changed = User::clone(user);
+        change(&mut changed);
+        self.keep(|changes| changes.put_user(&changed))?;
+        *user = Arc::new(changed);
         drop(users);
         self.changed();
         Ok(())
@@ -365,10 +414,20 @@ impl Registry {
     /// # Errors
     /// [`UserError::NoUser`].
     pub fn delete_user(&self, name: &UserName) -> Result<(), UserError> {
-        if self.users.write().remove(name).is_none() {
+        let mut users = self.users.write();
+        if !users.contains_key(name) {
             return Err(UserError::NoUser(name.clone()));
         }
-        self.permissions.write().retain(|(user, _), _| user != name);
+        let mut permissions = self.permissions.write();
+        self.keep(|changes| {
+            changes.delete_user(name);
+            for (user, vhost) in permissions.keys().filter(|(user, _)| user == name) {
+                changes.delete_permission(user, vhost);
+            }
+        })?;
+        users.remove(name);
+        permissions.retain(|(user, _), _| user != name);
+        drop((users, permissions));
         self.changed();
         Ok(())
     }
@@ -383,11 +442,16 @@ impl Registry {
         vhost: &VhostName,
         spec: PermissionSpec,
     ) -> Result<(), UserError> {
-        if self.user(user.as_str()).is_none() {
+        let permission = Arc::new(Permission::compile(spec)?);
+        // Users before permissions is the order of the locks; nobody deletes the user in between.
+        let users = self.users.read();
+        if !users.contains_key(user) {
             return Err(UserError::NoUser(user.clone()));
         }
-        let permission = Arc::new(Permission::compile(spec)?);
-        self.permissions.write().insert((user.clone(), vhost.clone()), permission);
+        let mut permissions = self.permissions.write();
+        self.keep(|changes| changes.put_permission(user, vhost, &permission.spec))?;
+        permissions.insert((user.clone(), vhost.clone()), permission);
+        drop((users, permissions));
         self.changed();
         Ok(())
     }
@@ -400,15 +464,26 @@ impl Registry {
         if self.user(user.as_str()).is_none() {
             return Err(UserError::NoUser(user.clone()));
         }
-        self.permissions.write().remove(&(user.clone(), vhost.clone()));
+        let mut permissions = self.permissions.write();
+        self.keep(|changes| changes.delete_permission(user, vhost))?;
+        permissions.remove(&(user.clone(), vhost.clone()));
+        drop(permissions);
         self.changed();
         Ok(())
     }
 
     /// Forgets the permissions of a virtual host that is deleted.
-    pub(crate) fn forget_vhost(&self, vhost: &VhostName) {
-        self.permissions.write().retain(|(_, there), _| there != vhost);
+    pub(crate) fn forget_vhost(&self, vhost: &VhostName) -> Result<(), StorageError> {
+        let mut permissions = self.permissions.write();
+        self.keep(|changes| {
+            for (user, there) in permissions.keys().filter(|(_, there)| there == vhost) {
+                changes.delete_permission(user, there);
+            }
+        })?;
+        permissions.retain(|(_, there), _| there != vhost);
+        drop(permissions);
         self.changed();
+        Ok(())
     }
 
     /// All permissions, by user and virtual host.
@@ -427,11 +502,12 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::MemoryLog;
     use crate::name::{ExchangeName, QueueName};
     use std::net::Ipv4Addr;
 
     fn registry() -> (Registry, UserName, VhostName) {
-        let registry = Registry::new(vec!["guest".into()]);
+        let registry = Registry::new(vec!["guest".into()], Arc::new(MemoryLog::default()));
         let (guest, root) = (UserName::new("guest").unwrap(), VhostName::new("/").unwrap());
         registry.add_user(guest.clone(), b"guest", vec![]).unwrap();
         (registry, guest, root)

@@ -1,4 +1,4 @@
-//! The broker: its virtual hosts and its users.
+//! The broker: its virtual hosts and its users, and how they come back after a restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +7,15 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use crate::access::{PermissionSpec, Registry, UserError};
+use crate::arguments::Arguments;
 use crate::consumer::ConnectionId;
 use crate::dead_letter::DeadLetters;
+use crate::definitions::{Changes, Definition, DurableQueue};
 use crate::log::Log;
-use crate::name::{UserName, VhostName};
-use crate::vhost::VirtualHost;
+use crate::name::{QueueName, UserName, VhostName};
+use crate::queue::{Found, QueueId};
+use crate::storage::{Recovered, RecoveredQueue, StorageError};
+use crate::vhost::{QueueIds, VirtualHost};
 
 /// Everything that connections share.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub struct Broker {
     /// Messages sent on to dead-letter exchanges.
     pub dead_letters: Arc<DeadLetters>,
     vhosts: RwLock<HashMap<VhostName, Arc<VirtualHost>>>,
-    queue_ids: Arc<AtomicU64>,
+    queue_ids: Arc<QueueIds>,
     connection_ids: AtomicU64,
 }
 
@@ -36,6 +40,30 @@ pub enum VhostError {
     /// There is none.
     #[error("virtual host '{0}' does not exist")]
     NoVhost(VhostName),
+    /// The log takes no definitions.
+    #[error("cannot be kept: {0}")]
+    NotKept(String),
+}
+
+impl From<StorageError> for VhostError {
+    fn from(error: StorageError) -> Self {
+        Self::NotKept(error.to_string())
+    }
+}
+
+/// What a restart has brought back.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Durable queues.
+    pub queues: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Definitions that could not be understood, and why.
+    pub unreadable: Vec<String>,
+    /// Queues whose definition is lost: they are there under a made-up name, with their messages.
+    pub nameless: Vec<QueueName>,
+    /// The first user and virtual host were made before.
+    pub initialised: bool,
 }
 
 impl Broker {
@@ -43,7 +71,7 @@ impl Broker {
     #[must_use]
     pub fn new(log: Arc<dyn Log>, loopback_only_users: Vec<String>) -> Self {
         Self {
-            access: Registry::new(loopback_only_users),
+            access: Registry::new(loopback_only_users, Arc::clone(&log)),
             log,
             dead_letters: Arc::default(),
             vhosts: RwLock::default(),
@@ -52,21 +80,140 @@ impl Broker {
         }
     }
 
-    /// What an empty broker begins with: a virtual host and an administrator who may do everything in it.
+    /// What an empty broker begins with: a virtual host and an administrator who may do everything in it. What of it
+    /// is there already stays.
     ///
     /// # Errors
-    /// When either is there already, or cannot be.
+    /// When either cannot be.
     pub fn bootstrap(
         &self,
         vhost: &str,
         user: &str,
         password: &[u8],
     ) -> Result<(), BootstrapError> {
-        let vhost = self.add_vhost(vhost)?;
+        let vhost = match self.vhost(vhost) {
+            Some(there) => there,
+            None => self.add_vhost(vhost)?,
+        };
         let user = UserName::new(user).map_err(|_| BootstrapError::Name)?;
-        self.access.add_user(user.clone(), password, vec!["administrator".to_owned()])?;
+        if self.access.user(user.as_str()).is_none() {
+            self.access.add_user(user.clone(), password, vec!["administrator".to_owned()])?;
+        }
         self.access.set_permission(&user, &vhost.name, PermissionSpec::all())?;
+        let mut changes = Changes::default();
+        changes.initialised();
+        changes.append(&*self.log).map_err(VhostError::from)?;
         Ok(())
+    }
+
+    /// Brings back what the log has kept, into an empty broker. `default_vhost` takes the queues that have lost their
+    /// definition.
+    pub fn restore(&self, recovered: &Recovered, default_vhost: &str, now: u64) -> Restored {
+        let mut restored = Restored::default();
+        let mut definitions = Vec::with_capacity(recovered.definitions.len());
+        for (key, value) in &recovered.definitions {
+            match Definition::read(key, value) {
+                Ok(definition) => definitions.push(definition),
+                Err(error) => {
+                    restored.unreadable.push(format!("{}: {error}", String::from_utf8_lossy(key)));
+                }
+            }
+        }
+        // A thing comes after what it stands in: virtual hosts, exchanges and queues, bindings.
+        definitions.sort_by_key(Definition::rank);
+        let mut found: HashMap<u64, &RecoveredQueue> =
+            recovered.queues.iter().map(|queue| (queue.queue, queue)).collect();
+        let highest = recovered.queues.iter().map(|queue| queue.queue + 1).max();
+        self.queue_ids.begin_at(highest.unwrap_or(0));
+        for definition in definitions {
+            self.restore_one(definition, &mut found, now, &mut restored);
+        }
+        let mut nameless: Vec<_> =
+            found.into_values().filter(|queue| !queue.live.is_empty()).collect();
+        nameless.sort_by_key(|queue| queue.queue);
+        for queue in nameless {
+            self.restore_nameless(queue, default_vhost, now, &mut restored);
+        }
+        restored
+    }
+
+    fn restore_one(
+        &self,
+        definition: Definition,
+        found: &mut HashMap<u64, &RecoveredQueue>,
+        now: u64,
+        restored: &mut Restored,
+    ) {
+        match definition {
+            Definition::Initialised => restored.initialised = true,
+            Definition::QueueIds(below) => self.queue_ids.begin_at(below),
+            Definition::Vhost(name) => {
+                self.insert_vhost(name);
+            }
+            Definition::User(user) => self.access.restore_user(user),
+            Definition::Permission(user, vhost, spec) => {
+                if let Err(error) = self.access.restore_permission(user, vhost, spec) {
+                    restored.unreadable.push(error.to_string());
+                }
+            }
+            Definition::Exchange(vhost, spec) => {
+                if let Some(vhost) = self.vhost(vhost.as_str()) {
+                    vhost.restore_exchange(spec);
+                }
+            }
+            Definition::Queue(vhost, declared) => {
+                self.queue_ids.begin_at(declared.id.0 + 1);
+                if let Some(vhost) = self.vhost(vhost.as_str()) {
+                    let found = found.remove(&declared.id.0).map(found_of).unwrap_or_default();
+                    restored.queues += 1;
+                    restored.messages += found.len;
+                    vhost.restore_queue(declared, found, now);
+                }
+            }
+            Definition::Binding(vhost, binding) => {
+                if let Some(vhost) = self.vhost(vhost.as_str()) {
+                    vhost.restore_binding(binding);
+                }
+            }
+        }
+    }
+
+    /// A queue that has messages and no definition: damage has taken its name.
+    fn restore_nameless(
+        &self,
+        queue: &RecoveredQueue,
+        vhost: &str,
+        now: u64,
+        restored: &mut Restored,
+    ) {
+        let id = QueueId(queue.queue);
+        let (Ok(name), Ok(vhost)) =
+            (QueueName::new(&format!("warren.recovered-{}", id.0)), VhostName::new(vhost))
+        else {
+            return;
+        };
+        let vhost = self.vhost(vhost.as_str()).unwrap_or_else(|| self.insert_vhost(vhost));
+        let found = found_of(queue);
+        restored.queues += 1;
+        restored.messages += found.len;
+        let (arguments, auto_delete) = (Arguments::new(), false);
+        let declared = DurableQueue { id, name: name.clone(), auto_delete, arguments };
+        vhost.restore_queue(declared, found, now);
+        if let Ok(there) = vhost.queue(&name) {
+            let mut changes = Changes::default();
+            changes.put_vhost(&vhost.name);
+            changes.put_queue(&vhost.name, id, &there.spec);
+            // If it is not kept the name is made up again at the next start.
+            changes.append(&*self.log).ok();
+        }
+        restored.nameless.push(name);
+    }
+
+    /// Before a clean stop, when no connection is left: the log is told what exactly was delivered.
+    pub fn note_stop(&self) {
+        for vhost in self.vhosts() {
+            vhost.note_stop();
+        }
     }
 
     /// A number for a new connection.
@@ -86,27 +233,38 @@ impl Broker {
         if vhosts.contains_key(&name) {
             return Err(VhostError::Exists(name).into());
         }
-        let log = Arc::clone(&self.log);
-        let vhost = Arc::new(VirtualHost::new(
-            name.clone(),
-            log,
-            Arc::clone(&self.queue_ids),
-            Arc::clone(&self.dead_letters),
-        ));
+        let mut changes = Changes::default();
+        changes.put_vhost(&name);
+        changes.append(&*self.log).map_err(VhostError::from)?;
+        let vhost = self.new_vhost(name.clone());
         vhosts.insert(name, Arc::clone(&vhost));
         Ok(vhost)
+    }
+
+    fn new_vhost(&self, name: VhostName) -> Arc<VirtualHost> {
+        let (log, ids) = (Arc::clone(&self.log), Arc::clone(&self.queue_ids));
+        VirtualHost::new(name, log, ids, Arc::clone(&self.dead_letters))
+    }
+
+    fn insert_vhost(&self, name: VhostName) -> Arc<VirtualHost> {
+        let vhost = self.new_vhost(name.clone());
+        self.vhosts.write().insert(name, Arc::clone(&vhost));
+        vhost
     }
 
     /// Deletes a virtual host with everything in it. Its consumers are told; its connections find out with
     /// their next method.
     ///
     /// # Errors
-    /// [`VhostError::NoVhost`].
+    /// [`VhostError::NoVhost`], [`VhostError::NotKept`].
     pub fn delete_vhost(&self, name: &VhostName) -> Result<(), VhostError> {
+        if self.vhost(name.as_str()).is_none() {
+            return Err(VhostError::NoVhost(name.clone()));
+        }
+        // First: permissions that outlived their virtual host would hold for the next of that name.
+        self.access.forget_vhost(name)?;
         let removed = self.vhosts.write().remove(name);
-        let vhost = removed.ok_or_else(|| VhostError::NoVhost(name.clone()))?;
-        vhost.delete_everything();
-        self.access.forget_vhost(name);
+        removed.ok_or_else(|| VhostError::NoVhost(name.clone()))?.delete_everything();
         Ok(())
     }
 
@@ -137,4 +295,15 @@ pub enum BootstrapError {
     /// About a user.
     #[error(transparent)]
     User(#[from] UserError),
+}
+
+fn found_of(queue: &RecoveredQueue) -> Found {
+    Found {
+        from: queue.live.first().unwrap_or(queue.next_seq),
+        next_seq: queue.next_seq,
+        len: queue.live.len(),
+        bytes: queue.octets,
+        delivered_below: queue.delivered_below,
+        returns: queue.returns.clone(),
+    }
 }

@@ -58,12 +58,23 @@ pub struct Subscription {
     pub arguments: Arguments,
 }
 
+/// What becomes of deliveries that are settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Acknowledged.
+    Acked,
+    /// Back to the queue.
+    Requeued,
+    /// Dropped or dead-lettered.
+    Rejected,
+}
+
 /// A message in its place in a queue.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The message.
     pub message: Message,
-    /// Place in the queue, dense and rising.
+    /// Place in the queue: rises from message to message.
     pub seq: u64,
     /// When it expires, in the broker's milliseconds; `u64::MAX` is never.
     pub expires_at: u64,
@@ -152,6 +163,7 @@ pub struct Run<'r> {
     taken: usize,
     taken_bytes: usize,
     taken_logged: Vec<u64>,
+    highest_logged: Option<u64>,
     note_logged: bool,
 }
 
@@ -168,7 +180,17 @@ pub(crate) enum Source<'r> {
 
 impl<'r> Run<'r> {
     pub(crate) const fn new(source: Source<'r>, reserved: bool, note_logged: bool) -> Self {
-        Self { source, reserved, taken: 0, taken_bytes: 0, taken_logged: Vec::new(), note_logged }
+        let taken_logged = Vec::new();
+        let highest_logged = None;
+        Self {
+            source,
+            reserved,
+            taken: 0,
+            taken_bytes: 0,
+            taken_logged,
+            highest_logged,
+            note_logged,
+        }
     }
 
     /// Whether [`Sink::reserve`] has promised to take all of it.
@@ -234,8 +256,11 @@ impl<'r> Run<'r> {
         };
         self.taken += 1;
         self.taken_bytes += body_len;
-        if logged && self.note_logged {
-            self.taken_logged.push(seq);
+        if logged {
+            self.highest_logged = self.highest_logged.max(Some(seq));
+            if self.note_logged {
+                self.taken_logged.push(seq);
+            }
         }
         Some(Delivery { body_len, content })
     }
@@ -246,6 +271,11 @@ impl<'r> Run<'r> {
 
     pub(crate) const fn taken_bytes(&self) -> usize {
         self.taken_bytes
+    }
+
+    /// The highest number of a logged message that was taken.
+    pub(crate) const fn highest_logged(&self) -> Option<u64> {
+        self.highest_logged
     }
 
     /// Sequence numbers of logged messages that were taken without need of an acknowledgement.

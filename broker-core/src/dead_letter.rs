@@ -15,7 +15,7 @@ use crate::consumer::Entry;
 use crate::message::{Attributes, Message, Publication};
 use crate::name::ExchangeName;
 use crate::queue::arguments::DeadLetterTarget;
-use crate::queue::{DeathReason, Effects, Queue};
+use crate::queue::{DeathReason, Queue, Settlement, Share};
 use crate::vhost::VirtualHost;
 
 /// How many messages were sent on to a dead-letter exchange, by reason. Belongs to the broker, so that the
@@ -68,20 +68,23 @@ impl VirtualHost {
             for (entry, reason) in dead {
                 // Relaxed: a statistic.
                 self.dead_letters.of(reason).fetch_add(1, Ordering::Relaxed);
-                self.move_on(&queue, target, &entry.message, reason, now, &mut work);
+                self.move_on(&queue, target, &entry, reason, now, &mut work);
             }
         }
     }
 
+    /// One step in the log: out of the queue and into the next. If the log takes nothing, the message is back in its
+    /// queue after a restart.
     fn move_on(
         &self,
         queue: &Arc<Queue>,
         target: &DeadLetterTarget,
-        message: &Message,
+        entry: &Entry,
         reason: DeathReason,
         now: u64,
         work: &mut Vec<Died>,
     ) {
+        let message = &entry.message;
         let parts = message.parts();
         // Properties were checked when the message came in.
         let properties = properties::summarise(parts.properties).unwrap_or_default();
@@ -95,23 +98,19 @@ impl VirtualHost {
         let (message, headers) = letter.rewrite(routing_key);
         let exchange: &ExchangeName = &target.exchange;
         // A dead-letter exchange that does not exist drops what it is sent.
-        let Ok(route) = self.route(exchange, &keys, Some(&headers)) else { return };
-        let publication = [Publication::Owned(message)];
-        for next in &route.queues {
-            if reason != DeathReason::Rejected
+        let route = self.route(exchange, &keys, Some(&headers)).unwrap_or_default();
+        let cycles = |next: &Arc<Queue>| {
+            reason != DeathReason::Rejected
                 && in_automatic_cycle(deaths, next.spec.name.as_str().as_bytes(), queue, next)
-            {
-                continue;
-            }
-            let mut effects = Effects::default();
-            next.publish(&publication, now, &mut effects);
-            let dead = std::mem::take(&mut effects.dead);
-            effects.rejected.clear();
-            self.carry_out(next, &mut effects, now);
-            if !dead.is_empty() {
-                work.push(Died { queue: Arc::clone(next), dead });
-            }
-        }
+        };
+        let takers = route.queues.into_iter().filter(|next| !cycles(next));
+        let mut shares: Vec<Share> =
+            takers.map(|queue| Share { queue, indices: vec![0] }).collect();
+        let publication = [Publication::Owned(message)];
+        let gone = [Settlement::Gone(queue.id, std::slice::from_ref(entry))];
+        // What dies of it in turn waits until this step is done: chains are as long as clients make them.
+        let dying = |queue: &Arc<Queue>, dead| work.push(Died { queue: Arc::clone(queue), dead });
+        self.publish_together_with(&publication, &mut shares, &gone, now, dying).ok();
     }
 }
 

@@ -4,6 +4,7 @@
 //! name in front. Each protocol maps the variants to its own codes, exhaustively.
 
 use crate::name::{ExchangeName, QueueName, UserName, VhostName};
+use crate::storage::StorageError;
 
 /// A queue or an exchange, as it stands in error texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +158,12 @@ pub enum Refusal {
         /// Its virtual host.
         vhost: VhostName,
     },
+    /// The log takes nothing: the disk is full or does not work.
+    #[error("cannot be kept: {reason}")]
+    NotKept {
+        /// What the store says.
+        reason: String,
+    },
     /// The user may not do this.
     #[error("access to {resource} in vhost '{vhost}' refused for user '{user}'")]
     Access {
@@ -167,4 +174,10 @@ pub enum Refusal {
         /// Who asked.
         user: UserName,
     },
+}
+
+impl From<StorageError> for Refusal {
+    fn from(error: StorageError) -> Self {
+        Self::NotKept { reason: error.to_string() }
+    }
 }

@@ -214,14 +214,22 @@ impl Exchange {
     }
 
     pub(crate) fn bindings(&self) -> impl Iterator<Item = Binding> {
-        self.bindings.iter().flat_map(|(destination, list)| {
-            list.iter().map(|BindingKey { routing_key, arguments }| Binding {
-                source: self.spec.name.clone(),
-                destination: destination.clone(),
-                routing_key: routing_key.clone(),
-                arguments: arguments.clone(),
-            })
+        self.bindings.keys().flat_map(|destination| self.bindings_to(destination))
+    }
+
+    pub(crate) fn bindings_to(&self, destination: &Destination) -> impl Iterator<Item = Binding> {
+        let list = self.bindings.get(destination).into_iter().flatten();
+        list.map(|BindingKey { routing_key, arguments }| Binding {
+            source: self.spec.name.clone(),
+            destination: destination.clone(),
+            routing_key: routing_key.clone(),
+            arguments: arguments.clone(),
         })
+    }
+
+    /// Whether the arguments of a binding to be made are such as this exchange takes.
+    pub(crate) fn check_binding(&self, arguments: &Arguments) -> Result<(), Refusal> {
+        if self.routes_by_headers() { headers::check(arguments) } else { Ok(()) }
     }
 
     /// Adds a binding; one that is there already stays as it is.
@@ -231,9 +239,7 @@ impl Exchange {
         routing_key: &[u8],
         arguments: Arguments,
     ) -> Result<(), Refusal> {
-        if self.routes_by_headers() {
-            headers::check(&arguments)?;
-        }
+        self.check_binding(&arguments)?;
         let destination = target.destination();
         let list = self.bindings.entry(destination.clone()).or_default();
         if list.iter().any(|there| there.is(routing_key, &arguments)) {
@@ -269,15 +275,12 @@ impl Exchange {
         true
     }
 
-    /// Removes all bindings to `destination`; gives whether there were any.
-    pub(crate) fn unbind_all(&mut self, destination: &Destination) -> bool {
-        let Some(list) = self.bindings.remove(destination) else {
-            return false;
-        };
+    /// Removes all bindings to `destination`.
+    pub(crate) fn unbind_all(&mut self, destination: &Destination) {
+        let list = self.bindings.remove(destination).unwrap_or_default();
         for BindingKey { routing_key, arguments } in &list {
             self.remove_route(destination, routing_key, arguments);
         }
-        true
     }
 
     pub(crate) fn leads_to(&self, destination: &Destination) -> bool {

@@ -22,6 +22,7 @@ pub mod arguments;
 pub mod broker;
 pub mod consumer;
 pub mod dead_letter;
+mod definitions;
 pub mod error;
 pub mod exchange;
 pub mod log;

@@ -1,69 +1,91 @@
 //! The boundary between queues and the log that makes them durable.
 //!
-//! Batches go in, one durable mark comes out. A queue hands over the records of a whole batch under its
-//! own lock, so that the order in the log is the order in the queue, and never learns which log it has.
-//! A publisher's confirm waits until the [mark](Log::durable_up_to) has passed the position that its batch was
-//! given. The call is dynamic, once a batch: that costs nothing that can be measured.
+//! Batches go in, one durable mark comes out. A queue appends the records of a whole batch under its own lock, so
+//! that the order in the log is the order in the queue, and never learns which log it has. A publisher's
+//! confirm waits until the [mark](Log::durable_up_to) has passed the position that its batch was given. What a queue
+//! does not keep in memory it reads back through the same boundary. The calls are dynamic, once a batch: that
+//! costs nothing that can be measured.
 //!
-//! [`MemoryLog`] keeps nothing: whatever it is given counts as durable at once.
+//! [`StoreLog`] is the embedded store. [`MemoryLog`] keeps nothing, and nothing is ever waited for.
+
+pub mod budget;
+pub(crate) mod content;
+pub(crate) mod records;
+mod store_log;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use crate::message::Publication;
-use crate::queue::QueueId;
+use crate::queue::{Queue, QueueId};
+use crate::storage::{Batch, MessageBlock, StorageError};
+use budget::Budget;
 
-/// How far a log has come: the end of a batch. Later batches have higher positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct LogPosition(pub u64);
+pub use crate::storage::LogPosition;
+pub use store_log::{Clock, StoreLog};
 
-/// One record of a batch.
-#[derive(Debug)]
-pub enum Record<'a> {
-    /// A persistent message entered a durable queue.
-    Enqueue {
-        /// The queue.
-        queue: QueueId,
-        /// The message's place in the queue, dense and rising.
-        seq: u64,
-        /// The message.
-        publication: &'a Publication<'a>,
-    },
-    /// A logged message left its queue: acknowledged, dropped, purged or dead-lettered.
-    Settle {
-        /// The queue.
-        queue: QueueId,
-        /// The message's place in it.
-        seq: u64,
-    },
-}
-
-/// Something that wants to hear when the durable mark has moved. Called from the log's own thread, once a
-/// group commit; carries no data: look at [`Log::durable_up_to`].
+/// Something that wants to hear when the durable mark has moved, or the log's health has changed. Called from the
+/// log's own threads, once a group commit; carries no data: look at the [`Log`].
 pub trait DurableWatcher: Send + Sync {
-    /// The mark has moved.
+    /// The mark has moved, or the health has changed.
     fn durable_moved(&self);
 }
 
-/// A log of messages and settlements.
+/// A log of messages, settlements and definitions.
 pub trait Log: Send + Sync + fmt::Debug {
-    /// Appends a batch as one contiguous run and says where it ends. Does not wait for the disk.
-    fn append(&self, records: &mut dyn Iterator<Item = Record<'_>>) -> LogPosition;
+    /// Whether anything survives here. Where it does not, nothing needs to be appended.
+    fn keeps(&self) -> bool;
+
+    /// Appends a batch as one contiguous run, all of it or nothing, and says where it ends. Does not wait for
+    /// the disk.
+    ///
+    /// # Errors
+    /// [`StorageError`]: nothing of the batch was appended.
+    fn append(&self, batch: &Batch<'_>) -> Result<LogPosition, StorageError>;
 
     /// Everything up to here is on stable storage.
     fn durable_up_to(&self) -> LogPosition;
 
     /// Tells `watcher` from now on whenever the mark moves.
     fn watch(&self, watcher: Arc<dyn DurableWatcher>);
+
+    /// Reads messages of a queue from number `from` on: one at least, and beyond it at most about `octets_max`
+    /// octets; `None` when there are no more. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the operating system cannot read; nothing is given up for that.
+    fn read(
+        &self,
+        queue: QueueId,
+        from: u64,
+        octets_max: usize,
+    ) -> Result<Option<MessageBlock>, StorageError>;
+
+    /// Has [`Queue::load`] called soon, on a thread that may wait for the disk.
+    fn load_soon(&self, queue: Weak<Queue>);
+
+    /// Whether publishers do well to slow down until the disk has caught up.
+    fn is_pressed(&self) -> bool;
+
+    /// The memory for messages that the log holds too.
+    fn budget(&self) -> &Arc<Budget>;
+
+    /// Milliseconds from 1970 to the moment from which the broker counts its time.
+    fn epoch(&self) -> u64;
 }
 
 /// A log that keeps nothing and so has nothing to wait for.
 #[derive(Debug, Default)]
-pub struct MemoryLog;
+pub struct MemoryLog {
+    budget: Arc<Budget>,
+}
 
 impl Log for MemoryLog {
-    fn append(&self, _: &mut dyn Iterator<Item = Record<'_>>) -> LogPosition {
-        LogPosition(0)
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    fn append(&self, _: &Batch<'_>) -> Result<LogPosition, StorageError> {
+        Ok(LogPosition(0))
     }
 
     fn durable_up_to(&self) -> LogPosition {
@@ -71,4 +93,22 @@ impl Log for MemoryLog {
     }
 
     fn watch(&self, _: Arc<dyn DurableWatcher>) {}
+
+    fn read(&self, _: QueueId, _: u64, _: usize) -> Result<Option<MessageBlock>, StorageError> {
+        Ok(None)
+    }
+
+    fn load_soon(&self, _: Weak<Queue>) {}
+
+    fn is_pressed(&self) -> bool {
+        false
+    }
+
+    fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    fn epoch(&self) -> u64 {
+        0
+    }
 }

@@ -116,8 +116,12 @@ impl Publication<'_> {
     pub fn to_message(&self) -> Message {
         match self {
             Self::Borrowed { octets, spans, attributes } => {
-                let head = Head { spans: *spans, attributes: *attributes, large_body: None };
-                Message(ThinArc::from_header_and_slice(head, octets))
+                if octets.len().saturating_sub(spans.body_at as usize) >= LARGE_BODY_LEN {
+                    let Parts { exchange, routing_key, properties, body, .. } = self.parts();
+                    let body = body.to_vec();
+                    return Message::new(exchange, routing_key, properties, body, *attributes);
+                }
+                Message::from_octets(octets, *spans, *attributes)
             }
             Self::Owned(message) => message.clone(),
         }
@@ -178,6 +182,13 @@ impl Message {
             None
         };
         Self(ThinArc::from_header_and_slice(Head { spans, attributes, large_body }, &octets))
+    }
+
+    /// Copies octets in which all parts lie already.
+    #[inline]
+    pub(crate) fn from_octets(octets: &[u8], spans: Spans, attributes: Attributes) -> Self {
+        let head = Head { spans, attributes, large_body: None };
+        Self(ThinArc::from_header_and_slice(head, octets))
     }
 
     /// The message's parts.

@@ -5,23 +5,36 @@
 //! message that was delivered and not yet acknowledged belongs to the channel that received it; the queue
 //! only counts it. What a batch leaves to do elsewhere (dead letters, deletion) comes back as [`Effects`],
 //! for the caller to carry out when the lock is free again.
+//!
+//! Persistent messages of a durable queue go to the log before anybody sees them, and under the same hold of
+//! the lock, so that the order there is the order here. Of a long backlog memory holds only the beginning:
+//! see [`Queue::load`].
 
 pub mod arguments;
 mod dispatch;
+mod load;
 mod ready;
+mod together;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use hashbrown::HashMap;
+use parking_lot::{Condvar, Mutex};
 
 use crate::arguments::Arguments;
 use crate::consumer::{ConnectionId, ConsumerId, Entry, Place, Subscription};
-use crate::log::{Log, LogPosition, Record};
+use crate::log::records::Records;
+use crate::log::{Log, LogPosition};
 use crate::message::Publication;
 use crate::name::QueueName;
+use crate::storage::{MessageRef, StorageError};
+use crate::vhost::VirtualHost;
 use arguments::{Overflow, QueueArguments};
+pub use load::Loaded;
 use ready::Ready;
+pub(crate) use together::Settlement;
+pub use together::{Settle, Share, Together};
 
 /// The most messages that one hold of a queue's lock moves.
 pub const BATCH_MAX: usize = 256;
@@ -34,6 +47,10 @@ const BACKLOG_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Ready messages at which the same holds.
 const BACKLOG_LEN: usize = 32 * 1024;
+
+/// How far ahead of what was delivered the log's note of it runs, so that few notes are needed. After a crash at
+/// most about so many messages are flagged as redelivered that were not.
+const DELIVERED_STEP: u64 = 4096;
 
 /// A time that never comes.
 pub const NEVER: u64 = u64::MAX;
@@ -73,8 +90,10 @@ impl DeathReason {
 pub struct Effects {
     /// Messages that died, with the reason.
     pub dead: Vec<(Entry, DeathReason)>,
-    /// Indices of publications that the queue refused (`x-overflow`).
+    /// Indices of publications that the queue refused (`x-overflow`), or that the log did.
     pub rejected: Vec<u32>,
+    /// The log took nothing: why.
+    pub log_refused: Option<Arc<str>>,
     /// The last consumer of an auto-delete queue is gone.
     pub delete_queue: bool,
     /// The first message that expires is here: the sweep has to know the queue.
@@ -86,7 +105,11 @@ impl Effects {
     #[must_use]
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.dead.is_empty() && self.rejected.is_empty() && !self.delete_queue && !self.watch_expiry
+        self.dead.is_empty()
+            && self.rejected.is_empty()
+            && self.log_refused.is_none()
+            && !self.delete_queue
+            && !self.watch_expiry
     }
 }
 
@@ -96,7 +119,8 @@ pub struct Accepted {
     /// Where the log has to come before all of the batch is durable; for transient messages and in
     /// transient queues it has come there already.
     pub position: LogPosition,
-    /// The queue has consumers and they do not keep up: its publishers do well to slow down.
+    /// The queue has consumers and they do not keep up, or the disk does not: its publishers do well to slow
+    /// down.
     pub backlogged: bool,
 }
 
@@ -178,9 +202,15 @@ pub struct Queue {
     pub id: QueueId,
     /// What it was declared with.
     pub spec: QueueSpec,
+    me: Weak<Self>,
+    home: Weak<VirtualHost>,
     log: Arc<dyn Log>,
+    /// Persistent messages go to the log.
+    keeps: bool,
     /// Everything that changes. Held for one batch at a time.
     state: Mutex<State>,
+    /// A block of the backlog has been read, or could not be.
+    loaded: Condvar,
     /// When the first message at the head may expire; a hint for the sweep, read without the lock.
     next_expiry: AtomicU64,
 }
@@ -199,7 +229,34 @@ struct State {
     deleted: bool,
     watched: bool,
     used_at: u64,
+    /// Somebody reads the backlog ahead.
+    loading: bool,
+    /// Messages numbered below may have been delivered before the last restart.
+    delivered_below: u64,
+    /// One more than the highest number that was ever handed out.
+    handed_out: u64,
+    /// Messages numbered up to here count as delivered after a crash: what the log was told.
+    delivered_noted: Option<u64>,
+    /// How often messages came back before the last restart.
+    returns: HashMap<u64, u16, foldhash::fast::RandomState>,
     scratch: Scratch,
+}
+
+/// What a restart has found of a queue.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Its messages have numbers from here …
+    pub from: u64,
+    /// … to here, exclusively: new ones go on from there.
+    pub next_seq: u64,
+    /// How many there are.
+    pub len: u64,
+    /// Octets of their bodies, about.
+    pub bytes: u64,
+    /// Those numbered below may have been delivered before.
+    pub delivered_below: u64,
+    /// Messages that had come back from consumers, and how often.
+    pub returns: Vec<(u64, u32)>,
 }
 
 impl std::fmt::Debug for State {
@@ -219,6 +276,8 @@ struct Scratch {
     entries: Vec<Option<Entry>>,
     offers: Vec<(usize, usize)>,
     picks: Vec<Vec<u32>>,
+    /// Messages that have left and of which the log has to be told.
+    settled: Vec<u64>,
 }
 
 struct Consumer {
@@ -229,12 +288,36 @@ struct Consumer {
 }
 
 impl Queue {
-    /// A new, empty queue.
+    /// A new, empty queue in the virtual host `home`.
     #[must_use]
-    pub fn new(id: QueueId, spec: QueueSpec, log: Arc<dyn Log>, now: u64) -> Self {
+    pub fn new(
+        id: QueueId,
+        spec: QueueSpec,
+        home: Weak<VirtualHost>,
+        log: Arc<dyn Log>,
+        now: u64,
+    ) -> Arc<Self> {
+        Self::restored(id, spec, home, log, now, Found::default())
+    }
+
+    /// A queue as a restart has found it.
+    #[must_use]
+    pub fn restored(
+        id: QueueId,
+        spec: QueueSpec,
+        home: Weak<VirtualHost>,
+        log: Arc<dyn Log>,
+        now: u64,
+        found: Found,
+    ) -> Arc<Self> {
+        let mut ready = Ready::new(spec.settings.max_priority, Arc::clone(log.budget()));
+        ready.found(found.from, found.next_seq, found.len, found.bytes);
+        let returns = found.returns.into_iter();
+        // The log's note runs ahead of what was delivered; new messages have not been.
+        let delivered_below = found.delivered_below.min(found.next_seq);
         let state = State {
-            ready: Ready::new(spec.settings.max_priority),
-            next_seq: 0,
+            ready,
+            next_seq: found.next_seq,
             unacked: 0,
             unacked_bytes: 0,
             consumers: Vec::new(),
@@ -242,12 +325,32 @@ impl Queue {
             turn: 0,
             active: None,
             deleted: false,
-            // The registry watches a queue that expires from the start.
-            watched: spec.settings.expires.is_some(),
+            // The registry watches a queue that expires from the start, and one that was found with messages: whether
+            // they expire is known when the first has been read.
+            watched: spec.settings.expires.is_some() || found.len > 0,
             used_at: now,
+            loading: false,
+            delivered_below,
+            handed_out: delivered_below,
+            delivered_noted: found.delivered_below.checked_sub(1),
+            returns: returns
+                .map(|(seq, times)| (seq, u16::try_from(times).unwrap_or(u16::MAX)))
+                .collect(),
             scratch: Scratch::default(),
         };
-        Self { id, spec, log, state: Mutex::new(state), next_expiry: AtomicU64::new(NEVER) }
+        let keeps = spec.durable && log.keeps();
+        Arc::new_cyclic(|me| Self {
+            id,
+            spec,
+            me: Weak::clone(me),
+            home,
+            log,
+            keeps,
+            state: Mutex::new(state),
+            loaded: Condvar::new(),
+            // The first sweep has a look at what was found.
+            next_expiry: AtomicU64::new(if found.len > 0 { 0 } else { NEVER }),
+        })
     }
 
     /// Takes in at most [`BATCH_MAX`] publications, in order, and serves consumers that have room. A queue that has
@@ -264,9 +367,13 @@ impl Queue {
             return Accepted::default();
         }
         let position = self.take_in(&mut state, publications, now, effects);
-        let backlogged = !state.consumers.is_empty()
+        Accepted { position, backlogged: self.is_backlogged(&state) }
+    }
+
+    fn is_backlogged(&self, state: &State) -> bool {
+        let behind = !state.consumers.is_empty()
             && (state.ready.len() > BACKLOG_LEN || state.ready.bytes() > BACKLOG_BYTES);
-        Accepted { position, backlogged }
+        behind || (self.keeps && self.log.is_pressed())
     }
 
     fn take_in(
@@ -276,126 +383,180 @@ impl Queue {
         now: u64,
         effects: &mut Effects,
     ) -> LogPosition {
-        let settings = &self.spec.settings;
-        let refuses = settings.overflow != Overflow::DropHead
-            && (settings.max_length.is_some() || settings.max_length_bytes.is_some());
-        if refuses {
-            // One by one: whether there is room for a message depends on what became of those before.
-            let mut position = LogPosition::default();
-            for (index, publication) in publications.iter().enumerate() {
-                if state.has_room_for(publication, settings) {
-                    let one = std::slice::from_ref(publication);
-                    position = self.accept(state, one, now, effects).max(position);
-                } else {
-                    effects.rejected.push(u32::try_from(index).unwrap_or(u32::MAX));
-                    if settings.overflow == Overflow::RejectPublishDeadLetter {
-                        let place = Place { seq: NEVER, expires_at: NEVER, logged: false };
-                        let entry = place.entry(publication.to_message());
-                        effects.dead.push((entry, DeathReason::MaxLength));
-                    }
-                }
-            }
-            return position;
+        if !self.spec.settings.refuses() {
+            return self.accept(state, publications, 0, now, effects);
         }
-        self.accept(state, publications, now, effects)
+        // One by one: whether there is room for a message depends on what became of those before.
+        let mut position = LogPosition::default();
+        for (index, publication) in publications.iter().enumerate() {
+            if state.has_room_for(publication, Pending::default(), &self.spec.settings) {
+                let one = std::slice::from_ref(publication);
+                position = self.accept(state, one, index, now, effects).max(position);
+            } else {
+                self.refuse(index, publication, effects);
+            }
+        }
+        position
     }
 
+    /// The queue is full.
+    fn refuse(&self, index: usize, publication: &Publication<'_>, effects: &mut Effects) {
+        effects.rejected.push(u32::try_from(index).unwrap_or(u32::MAX));
+        if self.spec.settings.overflow == Overflow::RejectPublishDeadLetter {
+            let place = Place { seq: NEVER, expires_at: NEVER, logged: false };
+            effects.dead.push((place.entry(publication.to_message()), DeathReason::MaxLength));
+        }
+    }
+
+    /// The next place in the queue.
+    fn place(&self, state: &mut State, publication: &Publication<'_>, now: u64) -> Place {
+        let attributes = publication.attributes();
+        let seq = state.next_seq;
+        state.next_seq += 1;
+        let expires_at = self.expires_at(attributes.expiration, now);
+        Place { seq, expires_at, logged: self.keeps && attributes.persistent }
+    }
+
+    /// When a message expires that was published at `at`.
+    fn expires_at(&self, expiration: Option<u64>, at: u64) -> u64 {
+        match (self.spec.settings.message_ttl, expiration) {
+            (None, None) => NEVER,
+            (a, b) => at.saturating_add(a.unwrap_or(NEVER).min(b.unwrap_or(NEVER))),
+        }
+    }
+
+    /// Takes publications in, which begin at index `first` of what the caller was given.
     fn accept(
         &self,
         state: &mut State,
         publications: &[Publication<'_>],
+        first: usize,
         now: u64,
         effects: &mut Effects,
     ) -> LogPosition {
         let mut places = std::mem::take(&mut state.scratch.places);
         places.clear();
-        let mut any_logged = false;
-        for publication in publications {
-            let attributes = publication.attributes();
-            let logged = self.spec.durable && attributes.persistent;
-            any_logged |= logged;
-            let ttl = match (self.spec.settings.message_ttl, attributes.expiration) {
-                (None, None) => NEVER,
-                (a, b) => a.unwrap_or(NEVER).min(b.unwrap_or(NEVER)),
-            };
-            places.push(Place { seq: state.next_seq, expires_at: now.saturating_add(ttl), logged });
-            state.next_seq += 1;
+        places.extend(publications.iter().map(|there| self.place(state, there, now)));
+        let logged = self.log_enqueued(publications, &places, now);
+        match &logged {
+            Ok(_) => self.enter(state, publications, &places, now, effects),
+            Err(error) => {
+                effects.log_refused = Some(error.to_string().into());
+                let indices = first..first + publications.len();
+                effects.rejected.extend(indices.filter_map(|index| u32::try_from(index).ok()));
+            }
         }
-        let position = if any_logged {
-            let mut records =
-                publications.iter().zip(&places).filter(|(_, place)| place.logged).map(
-                    |(publication, place)| Record::Enqueue {
-                        queue: self.id,
-                        seq: place.seq,
-                        publication,
-                    },
-                );
-            self.log.append(&mut records)
-        } else {
-            LogPosition::default()
-        };
+        state.scratch.places = places;
+        logged.unwrap_or_default()
+    }
+
+    fn log_enqueued(
+        &self,
+        publications: &[Publication<'_>],
+        places: &[Place],
+        now: u64,
+    ) -> Result<LogPosition, StorageError> {
+        if !places.iter().any(|place| place.logged) {
+            return Ok(LogPosition::default());
+        }
+        let published_at = self.log.epoch().saturating_add(now);
+        Records::with(|records| {
+            for (index, (publication, place)) in publications.iter().zip(places).enumerate() {
+                if place.logged {
+                    let target = MessageRef { queue: self.id.0, seq: place.seq };
+                    records.enqueue(index, publication, published_at, [target]);
+                }
+            }
+            records.append(&*self.log, publications)
+        })
+    }
+
+    /// Publications that have their places, and are in the log if they have to be, go to consumers or into the line.
+    fn enter(
+        &self,
+        state: &mut State,
+        publications: &[Publication<'_>],
+        places: &[Place],
+        now: u64,
+        effects: &mut Effects,
+    ) {
         let mut rest = 0;
         if state.ready.is_empty() && !state.consumers.is_empty() {
-            rest = self.hand_over(state, publications, &places);
+            rest = self.hand_over(state, publications, places);
         }
         if rest < publications.len() || !state.ready.is_empty() {
             let mut watch = false;
-            for (publication, place) in publications.iter().zip(&places).skip(rest) {
+            for (publication, place) in publications.iter().zip(places).skip(rest) {
                 watch |= place.expires_at != NEVER;
-                state.ready.push_back(place.entry(publication.to_message()));
+                state.ready.publish(publication, *place);
             }
             // Consumers may have room although messages wait: the backlog goes first.
             while self.dispatch(state, now, effects) {}
             self.drop_overflow(state, effects);
-            self.note_expiry(state, watch, effects);
+            self.finish(state, watch, effects);
         }
-        state.scratch.places = places;
-        position
     }
 
-    fn log_settled(&self, seqs: &mut dyn Iterator<Item = u64>) {
-        self.log.append(&mut seqs.map(|seq| Record::Settle { queue: self.id, seq }));
+    /// Tells the log of messages that have left.
+    fn log_settled(&self, seqs: &mut dyn Iterator<Item = u64>) -> LogPosition {
+        Records::with(|records| {
+            records.settle(self.id, seqs);
+            // One that cannot be noted down is delivered again after a restart.
+            records.append(&*self.log, &[]).unwrap_or_default()
+        })
+    }
+
+    /// Tells the log of what has gathered in the scratch.
+    fn flush_settled(&self, state: &mut State) {
+        if !state.scratch.settled.is_empty() {
+            let mut settled = std::mem::take(&mut state.scratch.settled);
+            self.log_settled(&mut settled.drain(..));
+            state.scratch.settled = settled;
+        }
     }
 
     /// Drops messages from the head while the queue is longer than it may be (`drop-head`).
     fn drop_overflow(&self, state: &mut State, effects: &mut Effects) {
+        while self.is_overfull(state) {
+            // What is away comes back soon, and then it goes on.
+            let Some(entry) = state.ready.pop_front() else { break };
+            self.bury(state, entry, DeathReason::MaxLength, effects);
+        }
+    }
+
+    fn is_overfull(&self, state: &State) -> bool {
         let settings = &self.spec.settings;
-        if settings.max_length.is_none() && settings.max_length_bytes.is_none() {
-            return;
-        }
-        let over = |state: &State| {
-            settings.max_length.is_some_and(|max| state.ready.len() as u64 > max)
-                || settings.max_length_bytes.is_some_and(|max| state.ready.bytes() > max)
-        };
-        while over(state) {
-            let Some(entry) = state.ready.pop_front() else {
-                break;
-            };
-            self.bury(entry, DeathReason::MaxLength, effects);
-        }
+        settings.max_length.is_some_and(|max| state.ready.len() as u64 > max)
+            || settings.max_length_bytes.is_some_and(|max| state.ready.bytes() > max)
     }
 
     /// Drops at most [`BATCH_MAX`] messages that have expired at the head; gives whether that was all.
     fn drop_expired(&self, state: &mut State, now: u64, effects: &mut Effects) -> bool {
         for _ in 0..BATCH_MAX {
             let Some(entry) = state.ready.pop_expired(now) else { return true };
-            self.bury(entry, DeathReason::Expired, effects);
+            self.bury(state, entry, DeathReason::Expired, effects);
         }
         false
     }
 
-    /// Settles a message that died and, where the queue has a dead-letter exchange, passes it on.
-    fn bury(&self, entry: Entry, reason: DeathReason, effects: &mut Effects) {
-        if entry.logged {
-            self.log_settled(&mut std::iter::once(entry.seq));
-        }
+    /// A message has died: where the queue has a dead-letter exchange it is passed on, and leaves the log in the
+    /// same step in which it enters the next queue; elsewhere it leaves the log with the next
+    /// [`finish`](Self::finish).
+    fn bury(&self, state: &mut State, entry: Entry, reason: DeathReason, effects: &mut Effects) {
         if self.spec.settings.dead_letter.is_some() {
             effects.dead.push((entry, reason));
+        } else if entry.logged {
+            state.scratch.settled.push(entry.seq);
         }
     }
 
-    /// Notes when the sweep has to look again; `entered` when a message that expires has come in.
-    fn note_expiry(&self, state: &mut State, entered: bool, effects: &mut Effects) {
+    /// The last thing of every change: tells the log and the budget what has changed, notes when the sweep has to
+    /// look again, and has more of the backlog read when it runs low. `entered` when a message that expires has
+    /// come in.
+    fn finish(&self, state: &mut State, entered: bool, effects: &mut Effects) {
+        self.flush_settled(state);
+        state.ready.charge();
+        self.load_if_wanted(state);
         if entered && !state.watched {
             state.watched = true;
             effects.watch_expiry = true;
@@ -477,42 +638,58 @@ impl Queue {
     pub fn get(&self, no_ack: bool, now: u64, effects: &mut Effects) -> Option<(Entry, u64)> {
         let mut state = self.state.lock();
         state.used_at = now;
-        while !self.drop_expired(&mut state, now, effects) {}
-        let entry = state.ready.pop_front();
-        self.note_expiry(&mut state, false, effects);
-        let entry = entry?;
-        if no_ack {
-            if entry.logged {
-                self.log_settled(&mut std::iter::once(entry.seq));
+        let entry = loop {
+            while !self.drop_expired(&mut state, now, effects) {}
+            if !state.ready.is_empty_here() || !self.load_now(&mut state) {
+                break state.ready.pop_front();
             }
-        } else {
-            state.unacked += 1;
-            state.unacked_bytes += entry.message.body_len() as u64;
+        };
+        if let Some(entry) = &entry {
+            self.note_delivered(&mut state, entry);
+            if no_ack {
+                if entry.logged {
+                    state.scratch.settled.push(entry.seq);
+                }
+            } else {
+                state.unacked += 1;
+                state.unacked_bytes += entry.message.body_len() as u64;
+            }
         }
-        Some((entry, state.ready.len() as u64))
+        self.finish(&mut state, false, effects);
+        Some((entry?, state.ready.len() as u64))
     }
 
     /// Settles messages that a consumer acknowledged; leaves `entries` empty. Gives the position at which
     /// the acknowledgements are durable.
     pub fn ack(&self, entries: &mut Vec<Entry>) -> LogPosition {
-        let mut state = self.state.lock();
-        state.forget_unacked(entries);
+        let deleted = self.forget(entries);
+        let mut logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
         let mut position = LogPosition::default();
-        if entries.iter().any(|entry| entry.logged) {
-            let mut settled = entries
-                .iter()
-                .filter(|entry| entry.logged)
-                .map(|entry| Record::Settle { queue: self.id, seq: entry.seq });
-            position = self.log.append(&mut settled);
+        if !deleted && let Some(first) = logged.next() {
+            // Not under the lock: all that counts is that it comes after the message itself.
+            position = self.log_settled(&mut std::iter::once(first).chain(logged));
         }
-        drop(state);
         entries.clear();
         position
+    }
+
+    /// Messages that were delivered are settled, one way or another; gives whether the queue has been deleted.
+    fn forget(&self, entries: &[Entry]) -> bool {
+        let mut state = self.state.lock();
+        state.forget_unacked(entries);
+        state.deleted
     }
 
     /// Puts messages that were delivered back to their places, flagged as redelivered; leaves `entries`
     /// empty. Those that came back more often than `x-delivery-limit` allows die instead.
     pub fn requeue(&self, entries: &mut Vec<Entry>, now: u64, effects: &mut Effects) {
+        // One that dies of it has come back too.
+        self.log_requeued(entries);
+        self.requeued(entries, now, effects);
+    }
+
+    /// The same, when the log knows already.
+    fn requeued(&self, entries: &mut Vec<Entry>, now: u64, effects: &mut Effects) {
         let mut state = self.state.lock();
         state.forget_unacked(entries);
         if state.deleted {
@@ -526,49 +703,76 @@ impl Queue {
         if let Some(limit) = self.spec.settings.delivery_limit {
             let too_often = |entry: &mut Entry| u64::from(entry.returns) > limit;
             for entry in entries.extract_if(.., too_often) {
-                self.bury(entry, DeathReason::DeliveryLimit, effects);
+                self.bury(&mut state, entry, DeathReason::DeliveryLimit, effects);
             }
         }
         state.ready.restore(entries);
         let expires = state.ready.next_expiry() != NEVER;
-        self.note_expiry(&mut state, expires, effects);
         self.drop_overflow(&mut state, effects);
+        self.finish(&mut state, expires, effects);
         self.serve(state, now, effects);
+    }
+
+    fn log_requeued(&self, entries: &[Entry]) {
+        if !self.keeps || self.is_deleted() {
+            return;
+        }
+        let mut logged =
+            entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq).peekable();
+        if logged.peek().is_some() {
+            Records::with(|records| {
+                records.requeued(self.id, logged);
+                // One that cannot be noted down counts one return less after a restart.
+                records.append(&*self.log, &[]).ok();
+            });
+        }
     }
 
     /// Drops messages that a consumer rejected, or dead-letters them; leaves `entries` empty.
     pub fn reject(&self, entries: &mut Vec<Entry>, effects: &mut Effects) {
         let mut state = self.state.lock();
         state.forget_unacked(entries);
-        let deleted = state.deleted;
-        drop(state);
-        for entry in entries.drain(..) {
-            if !deleted {
-                self.bury(entry, DeathReason::Rejected, effects);
-            }
+        if state.deleted {
+            entries.clear();
         }
+        for entry in entries.drain(..) {
+            self.bury(&mut state, entry, DeathReason::Rejected, effects);
+        }
+        self.flush_settled(&mut state);
     }
 
     /// Drops every message that is ready; gives their number.
     pub fn purge(&self) -> u64 {
         let mut state = self.state.lock();
-        let entries = state.ready.take_all();
-        let count = entries.len() as u64;
-        let mut logged =
-            entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq).peekable();
-        if logged.peek().is_some() {
-            self.log_settled(&mut logged);
-        }
+        let count = state.ready.len() as u64;
+        let (entries, away) = state.ready.take_all();
+        Records::with(|records| {
+            let logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
+            records.settle(self.id, logged);
+            if let Some(range) = away {
+                records.settle_range(self.id, range);
+            }
+            if !records.is_empty() {
+                records.sync();
+                // What cannot be noted down is back after a restart.
+                records.append(&*self.log, &[]).ok();
+            }
+        });
         drop(state);
         count
     }
 
-    /// Marks the queue as deleted, unless a condition keeps it, and gives the messages that were ready, to be
-    /// dropped where no lock is held. Its consumers are told. The registry removes it.
+    /// Marks the queue as deleted, unless a condition keeps it, and gives the number of messages that were ready and
+    /// those of them that were in memory, to be dropped where no lock is held. Its consumers are told. The registry
+    /// removes it, and tells the log.
     ///
     /// # Errors
     /// [`KeepReason`] when `if_empty` or `if_unused` is asked for and does not hold.
-    pub(crate) fn delete(&self, if_unused: bool, if_empty: bool) -> Result<Vec<Entry>, KeepReason> {
+    pub(crate) fn delete(
+        &self,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(u64, Vec<Entry>), KeepReason> {
         let mut state = self.state.lock();
         if if_empty && !state.ready.is_empty() {
             return Err(KeepReason::NotEmpty);
@@ -577,13 +781,14 @@ impl Queue {
             return Err(KeepReason::InUse);
         }
         state.deleted = true;
-        let entries = state.ready.take_all();
+        let count = state.ready.len() as u64;
+        let (entries, _) = state.ready.take_all();
         let consumers = std::mem::take(&mut state.consumers);
         drop(state);
         for consumer in consumers {
             consumer.subscription.sink.cancelled(consumer.subscription.slot);
         }
-        Ok(entries)
+        Ok((count, entries))
     }
 
     /// Whether the queue has been deleted.
@@ -601,7 +806,7 @@ impl Queue {
         }
         let mut state = self.state.lock();
         let all = self.drop_expired(&mut state, now, effects);
-        self.note_expiry(&mut state, false, effects);
+        self.finish(&mut state, false, effects);
         all
     }
 
@@ -660,10 +865,22 @@ impl Queue {
     }
 }
 
+/// Messages that will enter together with the one at hand.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pending {
+    len: u64,
+    bytes: u64,
+}
+
 impl State {
-    fn has_room_for(&self, publication: &Publication<'_>, settings: &QueueArguments) -> bool {
-        let length = self.ready.len() as u64;
-        let bytes = self.ready.bytes() + publication.body_len() as u64;
+    fn has_room_for(
+        &self,
+        publication: &Publication<'_>,
+        pending: Pending,
+        settings: &QueueArguments,
+    ) -> bool {
+        let length = self.ready.len() as u64 + pending.len;
+        let bytes = self.ready.bytes() + pending.bytes + publication.body_len() as u64;
         settings.max_length.is_none_or(|max| length < max)
             && settings.max_length_bytes.is_none_or(|max| bytes <= max)
     }

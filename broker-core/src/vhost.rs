@@ -3,8 +3,8 @@
 //! One reader-writer lock guards the topology. Publishing does not take it as long as nothing changes: a
 //! [`Route`] may be remembered until [`VirtualHost::epoch`] moves. Permissions are checked by the caller, before.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::arguments::{Arguments, Value};
 use crate::consumer::ConnectionId;
 use crate::dead_letter::DeadLetters;
+use crate::definitions::{Changes, DurableQueue};
 use crate::error::{Refusal, Resource};
 use crate::exchange::{
     Binding, Destination, Exchange, ExchangeSpec, ExchangeType, HeaderTable, Target,
@@ -20,7 +21,7 @@ use crate::exchange::{
 use crate::log::Log;
 use crate::name::{ExchangeName, QueueName, VhostName};
 use crate::queue::arguments::{COMPARED, QueueArguments, QueueType};
-use crate::queue::{Effects, KeepReason, Queue, QueueId, QueueSpec};
+use crate::queue::{Effects, Found, KeepReason, Queue, QueueId, QueueSpec};
 
 /// Names that begin so belong to the broker.
 const RESERVED_PREFIX: &str = "amq.";
@@ -78,8 +79,9 @@ pub struct QueueDeclaration {
 pub struct VirtualHost {
     /// Its name.
     pub name: VhostName,
+    me: Weak<Self>,
     log: Arc<dyn Log>,
-    queue_ids: Arc<AtomicU64>,
+    queue_ids: Arc<QueueIds>,
     /// Exchanges, queues, bindings. Written by declarations, read by routing.
     topology: RwLock<Topology>,
     /// Rises with every change of the topology.
@@ -89,6 +91,47 @@ pub struct VirtualHost {
     queues_declared: AtomicU64,
     queues_deleted: AtomicU64,
     pub(crate) dead_letters: Arc<DeadLetters>,
+}
+
+/// Ids that are set aside in the log in one step.
+const QUEUE_IDS_STEP: u64 = 1024;
+
+/// Where ids of queues come from. None is ever used twice, also not that of a queue deleted before a restart: the log
+/// knows a number above all that durable queues have been given.
+#[derive(Debug, Default)]
+pub(crate) struct QueueIds {
+    next: AtomicU64,
+    /// Durable queues may have ids below.
+    set_aside: Mutex<u64>,
+}
+
+impl QueueIds {
+    /// After a restart: ids below have been used.
+    pub(crate) fn begin_at(&self, first: u64) {
+        // Relaxed: only uniqueness matters.
+        self.next.fetch_max(first, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> QueueId {
+        QueueId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Writes changes that give a durable queue this id.
+    fn append(
+        &self,
+        id: QueueId,
+        changes: &mut Changes,
+        log: &dyn Log,
+    ) -> Result<(), crate::storage::StorageError> {
+        let mut set_aside = self.set_aside.lock();
+        let below = if id.0 < *set_aside { *set_aside } else { id.0 + QUEUE_IDS_STEP };
+        if below > *set_aside {
+            changes.queue_ids(below);
+        }
+        changes.append(log)?;
+        *set_aside = below;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -105,9 +148,9 @@ impl VirtualHost {
     pub(crate) fn new(
         name: VhostName,
         log: Arc<dyn Log>,
-        queue_ids: Arc<AtomicU64>,
+        queue_ids: Arc<QueueIds>,
         dead_letters: Arc<DeadLetters>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let mut topology = Topology::default();
         for (exchange, kind) in PREDECLARED {
             let Ok(exchange) = ExchangeName::new(exchange) else {
@@ -123,8 +166,9 @@ impl VirtualHost {
             };
             topology.exchanges.insert(exchange, Exchange::new(spec));
         }
-        Self {
+        Arc::new_cyclic(|me| Self {
             name,
+            me: Weak::clone(me),
             log,
             queue_ids,
             topology: RwLock::new(topology),
@@ -133,6 +177,63 @@ impl VirtualHost {
             queues_declared: AtomicU64::new(0),
             queues_deleted: AtomicU64::new(0),
             dead_letters,
+        })
+    }
+
+    pub(crate) fn log(&self) -> &dyn Log {
+        &*self.log
+    }
+
+    // ---- after a restart ----
+
+    /// A durable exchange that the log knows.
+    pub(crate) fn restore_exchange(&self, spec: ExchangeSpec) {
+        self.topology.write().exchanges.insert(spec.name.clone(), Exchange::new(spec));
+    }
+
+    /// A durable queue that the log knows.
+    pub(crate) fn restore_queue(&self, declared: DurableQueue, found: Found, now: u64) {
+        let DurableQueue { id, name, auto_delete, arguments } = declared;
+        // They were checked when the queue was declared.
+        let settings = QueueArguments::parse(&arguments).unwrap_or_default();
+        let spec = QueueSpec {
+            name: name.clone(),
+            durable: true,
+            exclusive_owner: None,
+            auto_delete,
+            arguments,
+            settings,
+        };
+        let watched = found.len > 0 || spec.settings.expires.is_some();
+        let (home, log) = (Weak::clone(&self.me), Arc::clone(&self.log));
+        let queue = Queue::restored(id, spec, home, log, now, found);
+        self.topology.write().queues.insert(name, Arc::clone(&queue));
+        if watched {
+            self.watched.lock().push(queue);
+        }
+    }
+
+    /// A binding that the log knows; one whose ends are gone is passed over, and so are arguments that are none.
+    pub(crate) fn restore_binding(&self, binding: Binding) {
+        let mut topology = self.topology.write();
+        let target = match &binding.destination {
+            Destination::Queue(name) => topology.queues.get(name).cloned().map(Target::Queue),
+            Destination::Exchange(name) => {
+                topology.exchanges.contains_key(name).then(|| Target::Exchange(name.clone()))
+            }
+        };
+        if let Some(target) = target
+            && let Some(source) = topology.exchanges.get_mut(&binding.source)
+            && source.bind(target, &binding.routing_key, binding.arguments).is_ok()
+        {
+            topology.note_source(binding.destination, binding.source);
+        }
+    }
+
+    /// Before a clean stop: the log is told what exactly was delivered.
+    pub(crate) fn note_stop(&self) {
+        for queue in self.topology.read().queues.values() {
+            queue.note_stop();
         }
     }
 
@@ -176,7 +277,7 @@ impl VirtualHost {
     ///
     /// # Errors
     /// [`Refusal::DefaultExchange`], [`Refusal::ReservedPrefix`], [`Refusal::InvalidArgumentType`],
-    /// [`Refusal::Inequivalent`].
+    /// [`Refusal::Inequivalent`], [`Refusal::NotKept`].
     pub fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), Refusal> {
         if spec.name.is_default() {
             return Err(Refusal::DefaultExchange);
@@ -199,10 +300,20 @@ impl VirtualHost {
                 vhost: self.name.clone(),
             });
         }
+        if spec.durable {
+            let mut changes = Changes::default();
+            changes.put_exchange(&self.name, &spec);
+            changes.append(&*self.log)?;
+        }
         topology.exchanges.insert(spec.name.clone(), Exchange::new(spec));
         drop(topology);
         self.changed();
         Ok(())
+    }
+
+    /// Tells the log what has gone. A log that takes nothing any more has said so already, and forgets this.
+    fn keep_gone(&self, gone: &Changes) {
+        gone.append(&*self.log).ok();
     }
 
     fn inequivalent(
@@ -269,7 +380,9 @@ impl VirtualHost {
             let resource = Resource::Exchange(name.clone());
             return Err(Refusal::InUse { resource, vhost: self.name.clone() });
         }
-        topology.remove_exchange(name);
+        let mut gone = Changes::default();
+        topology.remove_exchange(name, &self.name, &mut gone);
+        self.keep_gone(&gone);
         drop(topology);
         self.changed();
         Ok(())
@@ -336,7 +449,7 @@ impl VirtualHost {
     ///
     /// # Errors
     /// [`Refusal::ReservedPrefix`], [`Refusal::Locked`], [`Refusal::Inequivalent`],
-    /// [`Refusal::InvalidArgument`], [`Refusal::InvalidProperty`].
+    /// [`Refusal::InvalidArgument`], [`Refusal::InvalidProperty`], [`Refusal::NotKept`].
     pub fn declare_queue(
         &self,
         declaration: QueueDeclaration,
@@ -367,9 +480,13 @@ impl VirtualHost {
             arguments: declaration.arguments.clone(),
             settings,
         };
-        // Relaxed: only uniqueness matters.
-        let id = QueueId(self.queue_ids.fetch_add(1, Ordering::Relaxed));
-        let queue = Arc::new(Queue::new(id, spec, Arc::clone(&self.log), now));
+        let id = self.queue_ids.take();
+        if spec.durable {
+            let mut changes = Changes::default();
+            changes.put_queue(&self.name, id, &spec);
+            self.queue_ids.append(id, &mut changes, &*self.log)?;
+        }
+        let queue = Queue::new(id, spec, Weak::clone(&self.me), Arc::clone(&self.log), now);
         topology.queues.insert(name.clone(), Arc::clone(&queue));
         if declaration.exclusive {
             topology.exclusive.entry(connection).or_default().push(name.clone());
@@ -510,9 +627,15 @@ impl VirtualHost {
             return Ok(0);
         }
         // Topology before queue is the order of the locks; nobody declares it again in between.
-        let entries = queue.delete(if_unused, if_empty)?;
+        let (count, entries) = queue.delete(if_unused, if_empty)?;
         topology.queues.remove(name);
-        topology.forget_destination(&Destination::Queue(name.clone()));
+        let mut gone = Changes::default();
+        if queue.spec.durable {
+            gone.delete_queue(&self.name, queue.id, name);
+        }
+        let destination = Destination::Queue(name.clone());
+        topology.forget_destination(destination, queue.spec.durable, &self.name, &mut gone);
+        self.keep_gone(&gone);
         if let Some(owner) = queue.spec.exclusive_owner
             && let Some(owned) = topology.exclusive.get_mut(&owner)
         {
@@ -525,8 +648,9 @@ impl VirtualHost {
         // Relaxed: a statistic.
         self.queues_deleted.fetch_add(1, Ordering::Relaxed);
         self.changed();
-        // Dropped here, where no lock is held: there may be millions.
-        Ok(entries.len() as u64)
+        // Here, where no lock is held: there may be many.
+        drop(entries);
+        Ok(count)
     }
 
     /// Deletes the exclusive queues of a connection that ends.
@@ -541,7 +665,13 @@ impl VirtualHost {
 
     pub(crate) fn delete_everything(&self) {
         // Taken out under one lock, so that no declaration comes in between.
-        let topology = std::mem::take(&mut *self.topology.write());
+        let topology = {
+            let mut topology = self.topology.write();
+            let mut gone = topology.durable_definitions(&self.name);
+            gone.delete_vhost(&self.name);
+            self.keep_gone(&gone);
+            std::mem::take(&mut *topology)
+        };
         self.changed();
         // Relaxed: a statistic.
         self.queues_deleted.fetch_add(topology.queues.len() as u64, Ordering::Relaxed);
@@ -573,7 +703,7 @@ impl VirtualHost {
     ///
     /// # Errors
     /// [`Refusal::DefaultExchange`], [`Refusal::NotFound`] (of the source first), [`Refusal::InvalidMatch`],
-    /// [`Refusal::Locked`].
+    /// [`Refusal::Locked`], [`Refusal::NotKept`].
     pub fn bind(&self, binding: Binding, connection: ConnectionId) -> Result<(), Refusal> {
         self.refuse_default(&binding)?;
         let mut topology = self.topology.write();
@@ -593,13 +723,17 @@ impl VirtualHost {
                 Target::Exchange(name.clone())
             }
         };
+        let to_durable = topology.is_durable(&binding.destination);
         if let Some(source) = topology.exchanges.get_mut(&binding.source) {
+            source.check_binding(&binding.arguments)?;
+            if source.spec.durable && to_durable {
+                let mut changes = Changes::default();
+                changes.put_binding(&self.name, &binding);
+                changes.append(&*self.log)?;
+            }
             source.bind(target, &binding.routing_key, binding.arguments)?;
         }
-        let sources = topology.sources.entry(binding.destination).or_default();
-        if !sources.contains(&binding.source) {
-            sources.push(binding.source);
-        }
+        topology.note_source(binding.destination, binding.source);
         drop(topology);
         self.changed();
         Ok(())
@@ -623,6 +757,10 @@ impl VirtualHost {
         if !source.unbind(&binding.destination, &binding.routing_key, &binding.arguments) {
             return Ok(());
         }
+        let mut gone = Changes::default();
+        if source.spec.durable {
+            gone.delete_binding(&self.name, binding);
+        }
         if !source.leads_to(&binding.destination)
             && let Some(sources) = topology.sources.get_mut(&binding.destination)
         {
@@ -632,8 +770,9 @@ impl VirtualHost {
             }
         }
         if topology.goes_by_itself(&binding.source) {
-            topology.remove_exchange(&binding.source);
+            topology.remove_exchange(&binding.source, &self.name, &mut gone);
         }
+        self.keep_gone(&gone);
         drop(topology);
         self.changed();
         Ok(())
@@ -737,7 +876,7 @@ impl VirtualHost {
     }
 
     /// Carries out what a batch left to do: dead letters on their way, queues that go with their last
-    /// consumer, queues that the sweep has to know. Leaves `effects` as new, but for `rejected`.
+    /// consumer, queues that the sweep has to know. Leaves `effects` as new, but for `rejected` and `log_refused`.
     pub fn carry_out(&self, queue: &Arc<Queue>, effects: &mut Effects, now: u64) {
         if effects.watch_expiry {
             effects.watch_expiry = false;
@@ -776,31 +915,68 @@ impl VirtualHost {
 }
 
 impl Topology {
+    fn is_durable(&self, destination: &Destination) -> bool {
+        match destination {
+            Destination::Queue(name) => {
+                self.queues.get(name).is_some_and(|queue| queue.spec.durable)
+            }
+            Destination::Exchange(name) => {
+                self.exchanges.get(name).is_some_and(|exchange| exchange.spec.durable)
+            }
+        }
+    }
+
+    /// A binding leads from `source` to `destination`.
+    fn note_source(&mut self, destination: Destination, source: ExchangeName) {
+        let sources = self.sources.entry(destination).or_default();
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+
     /// Removes a binding destination from all sources, and sources that go with their last binding, and what
     /// led to those in turn. A list and not a recursion: chains of exchanges are as long as clients make them.
-    fn forget_destination(&mut self, destination: &Destination) {
-        let mut gone = vec![destination.clone()];
-        while let Some(destination) = gone.pop() {
+    fn forget_destination(
+        &mut self,
+        destination: Destination,
+        durable: bool,
+        vhost: &VhostName,
+        changes: &mut Changes,
+    ) {
+        let mut gone = vec![(destination, durable)];
+        while let Some((destination, durable)) = gone.pop() {
             for source in self.sources.remove(&destination).into_iter().flatten() {
-                if let Some(exchange) = self.exchanges.get_mut(&source) {
-                    exchange.unbind_all(&destination);
+                let Some(exchange) = self.exchanges.get_mut(&source) else { continue };
+                let from_durable = exchange.spec.durable;
+                if from_durable && durable {
+                    for binding in exchange.bindings_to(&destination) {
+                        changes.delete_binding(vhost, &binding);
+                    }
                 }
+                exchange.unbind_all(&destination);
                 if self.goes_by_itself(&source) {
-                    self.take_exchange(&source);
-                    gone.push(Destination::Exchange(source));
+                    self.take_exchange(&source, vhost, changes);
+                    gone.push((Destination::Exchange(source), from_durable));
                 }
             }
         }
     }
 
-    fn remove_exchange(&mut self, name: &ExchangeName) {
-        self.take_exchange(name);
-        self.forget_destination(&Destination::Exchange(name.clone()));
+    fn remove_exchange(&mut self, name: &ExchangeName, vhost: &VhostName, changes: &mut Changes) {
+        let durable = self.exchanges.get(name).is_some_and(|exchange| exchange.spec.durable);
+        self.take_exchange(name, vhost, changes);
+        self.forget_destination(Destination::Exchange(name.clone()), durable, vhost, changes);
     }
 
     /// Removes an exchange and its bindings as a source.
-    fn take_exchange(&mut self, name: &ExchangeName) {
+    fn take_exchange(&mut self, name: &ExchangeName, vhost: &VhostName, changes: &mut Changes) {
         let Some(exchange) = self.exchanges.remove(name) else { return };
+        if exchange.spec.durable {
+            changes.delete_exchange(vhost, name);
+            for binding in exchange.bindings().filter(|there| self.is_durable(&there.destination)) {
+                changes.delete_binding(vhost, &binding);
+            }
+        }
         for destination in exchange.destinations() {
             if let Some(sources) = self.sources.get_mut(destination) {
                 sources.retain(|source| source != name);
@@ -809,6 +985,21 @@ impl Topology {
                 }
             }
         }
+    }
+
+    /// The removal of everything durable.
+    fn durable_definitions(&self, vhost: &VhostName) -> Changes {
+        let mut gone = Changes::default();
+        for exchange in self.exchanges.values().filter(|exchange| exchange.spec.durable) {
+            gone.delete_exchange(vhost, &exchange.spec.name);
+            for binding in exchange.bindings().filter(|there| self.is_durable(&there.destination)) {
+                gone.delete_binding(vhost, &binding);
+            }
+        }
+        for queue in self.queues.values().filter(|queue| queue.spec.durable) {
+            gone.delete_queue(vhost, queue.id, &queue.spec.name);
+        }
+        gone
     }
 
     /// An auto-delete exchange goes when its last binding as a source has gone.

@@ -62,8 +62,9 @@ EXAMPLES:
   warren server --data-dir /srv/warren --set 'amqp.listen=[\"0.0.0.0:5672\"]'
   WARREN_LOG__FORMAT=json warren server
 
-Messages, definitions and users are kept in memory: they are gone when the broker stops. Send SIGTERM
-or press Ctrl-C to stop: clients are told. Send SIGHUP to read certificates and the log level again.";
+Durable queues with their persistent messages, exchanges, bindings, virtual hosts and users are kept in
+the data directory. Send SIGTERM or press Ctrl-C to stop: clients are told. Send SIGHUP to read
+certificates and the log level again.";
 
 const CHECK_EXAMPLES: &str = "\
 EXAMPLES:

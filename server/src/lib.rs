@@ -19,7 +19,9 @@ mod metrics;
 mod node;
 mod outbox;
 pub mod settings;
+mod shares;
 mod stomp;
+mod store;
 pub mod systemd;
 pub mod tls;
 mod watch;
@@ -39,7 +41,7 @@ use tracing::{info, warn};
 use cli::BoundAddresses;
 use counters::Counters;
 use listener::{Listening, Service};
-use node::Node;
+use node::{Clock, Node};
 use settings::Settings;
 
 /// Where a running broker writes down which addresses it listens on, inside the data directory.
@@ -70,6 +72,9 @@ pub enum StartError {
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// The store cannot be opened.
+    #[error("cannot open the store: {0}")]
+    Store(#[from] broker_core::storage::StorageError),
     /// The first user or virtual host cannot be made.
     #[error("cannot set up an empty broker: {0}")]
     Bootstrap(#[from] broker_core::broker::BootstrapError),
@@ -94,8 +99,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let data_dir = settings.data_dir.clone();
     make_private_dir(&data_dir).map_err(|source| StartError::File { path: data_dir, source })?;
     let (recorder, rendered) = metrics::recorder();
-    let node = Arc::new(Node::new(settings, Counters::new(&recorder)));
-    bootstrap(&node)?;
+    let node = Arc::new(open_node(settings, Counters::new(&recorder)).await?);
     node.broker.log.watch(Arc::clone(&node) as Arc<_>);
     let (shutdown, stopping) = channel::channel(false);
     let mut tasks = JoinSet::new();
@@ -151,6 +155,26 @@ fn make_private_dir(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Opens the store, on a thread that may wait for the disk, and puts the broker on it.
+async fn open_node(settings: Settings, counters: Counters) -> Result<Node, StartError> {
+    let clock = Clock::start();
+    let opening = tokio::task::spawn_blocking(move || {
+        let opened = store::open(&settings, clock)?;
+        let mut node = Node::new(settings, counters, opened.broker, clock);
+        node.store = Some(opened.log);
+        node.damage_at_start = opened.damage;
+        if opened.wants_bootstrap {
+            bootstrap(&node)?;
+        }
+        Ok(node)
+    });
+    match opening.await {
+        Ok(node) => node,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// The first user and the first virtual host of a new store.
 fn bootstrap(node: &Node) -> Result<(), StartError> {
     let auth = &node.settings.auth;
     node.broker.bootstrap(
@@ -240,6 +264,23 @@ impl Running {
         Ok(())
     }
 
+    /// Writes down what was delivered, makes everything durable, and leaves the store so that the next start has
+    /// nothing to replay.
+    async fn close_store(&self) {
+        let node = Arc::clone(&self.node);
+        let closing = tokio::task::spawn_blocking(move || {
+            node.broker.note_stop();
+            node.store.as_ref().map_or(Ok(()), |log| log.close())
+        });
+        match closing.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(%error, "the store was not closed cleanly; the next start replays its log");
+            }
+            Err(error) => warn!(%error, "the store was not closed cleanly"),
+        }
+    }
+
     /// Says goodbye to all clients, in their protocols, and stops.
     ///
     /// Clients that take their goodbye have a second to answer it; those that take nothing have
@@ -262,6 +303,7 @@ impl Running {
             sleep(Duration::from_millis(10)).await;
         }
         while self.tasks.join_next().await.is_some() {}
+        self.close_store().await;
         let path = self.node.settings.data_dir.join(ADDRESSES_FILE);
         if let Err(error) = std::fs::remove_file(&path) {
             warn!(path = %path.display(), %error, "cannot remove the list of addresses");

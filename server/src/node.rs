@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use broker_core::Broker;
 use broker_core::consumer::ConnectionId;
-use broker_core::log::{DurableWatcher, MemoryLog};
+use broker_core::log::{DurableWatcher, StoreLog};
 use broker_core::name::{UserName, VhostName};
+use broker_core::storage::Damage;
 use hashbrown::HashMap;
 use metrics::Counter;
 use parking_lot::{Mutex, RwLock};
@@ -28,7 +29,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { started: Instant::now() }
     }
 
@@ -52,8 +53,10 @@ pub(crate) struct Alarms(AtomicU8);
 pub(crate) enum Alarm {
     /// The process uses more memory than `limits.memory`.
     Memory = 1,
-    /// The disk has less free space than `limits.disk_free`.
+    /// The disk has less free space than `limits.disk_free`, or the store found none.
     Disk = 2,
+    /// The store cannot be written any more.
+    Store = 4,
 }
 
 impl Alarms {
@@ -79,12 +82,16 @@ impl Alarms {
     }
 
     /// The reasons in the words of `connection.blocked`.
-    pub(crate) fn reason(&self) -> &'static str {
-        match (self.is_on(Alarm::Memory), self.is_on(Alarm::Disk)) {
-            (true, true) => "low on memory & low on disk",
-            (true, false) => "low on memory",
-            _ => "low on disk",
-        }
+    pub(crate) fn reason(&self) -> String {
+        let words = [
+            (Alarm::Memory, "low on memory"),
+            (Alarm::Disk, "low on disk"),
+            (Alarm::Store, "the store cannot be written"),
+        ];
+        let on = words.iter().filter(|(alarm, _)| self.is_on(*alarm)).map(|(_, words)| *words);
+        let on: Vec<&str> = on.collect();
+        // It may just have ended.
+        if on.is_empty() { "low on resources".to_owned() } else { on.join(" & ") }
     }
 }
 
@@ -184,6 +191,50 @@ impl Connections {
     }
 }
 
+/// Connections that wait for the log's mark. Each is woken once when it moves, and enters again if it has to wait on:
+/// of ten thousand connections only those are looked at that published something.
+#[derive(Default)]
+pub(crate) struct LogWaiters(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    /// How often all were woken.
+    round: u64,
+    connections: Vec<Arc<dyn Connection>>,
+}
+
+impl std::fmt::Debug for LogWaiters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LogWaiters({})", self.0.lock().connections.len())
+    }
+}
+
+impl LogWaiters {
+    /// Has the connection woken when the mark moves next. `entered` belongs to it and is zero at first. To be called
+    /// before the mark is looked at, so that no move is missed.
+    pub(crate) fn enter(&self, connection: &Arc<dyn Connection>, entered: &mut u64) {
+        let mut waiting = self.0.lock();
+        let round = waiting.round + 1;
+        if *entered != round {
+            *entered = round;
+            waiting.connections.push(Arc::clone(connection));
+        }
+    }
+
+    /// Wakes all.
+    fn wake(&self) {
+        let connections = {
+            let mut waiting = self.0.lock();
+            waiting.round += 1;
+            let room = Vec::with_capacity(waiting.connections.len());
+            std::mem::replace(&mut waiting.connections, room)
+        };
+        for connection in connections {
+            connection.wake();
+        }
+    }
+}
+
 /// Connections that have not logged in, of all protocols. At most `limits.pending_logins` of them: one more closes
 /// the oldest, so that strangers who stay silent cannot keep others out.
 pub(crate) struct PendingLogins {
@@ -275,6 +326,11 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     pub(crate) connections: Connections,
     pub(crate) seats: Seats,
+    pub(crate) log_waiters: LogWaiters,
+    /// The store, unless the broker keeps everything in memory, as in tests.
+    pub(crate) store: Option<Arc<StoreLog>>,
+    /// What was found damaged when the store was opened.
+    pub(crate) damage_at_start: Vec<Damage>,
     pub(crate) pending_logins: Arc<PendingLogins>,
     pub(crate) counters: Counters,
     pub(crate) alarms: Alarms,
@@ -284,14 +340,22 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(settings: Settings, counters: Counters) -> Self {
-        let loopback_only = settings.auth.loopback_only_users.clone();
+    /// A node with a broker that was opened; `clock` is the one that the broker was given.
+    pub(crate) fn new(
+        settings: Settings,
+        counters: Counters,
+        broker: Broker,
+        clock: Clock,
+    ) -> Self {
         let closed = counters.pending_logins_closed.clone();
         Self {
-            broker: Broker::new(Arc::new(MemoryLog), loopback_only),
-            clock: Clock::start(),
+            broker,
+            clock,
             connections: Connections::default(),
             seats: Seats::new(&settings),
+            log_waiters: LogWaiters::default(),
+            store: None,
+            damage_at_start: Vec::new(),
             pending_logins: Arc::new(PendingLogins::new(settings.limits.pending_logins, closed)),
             counters,
             alarms: Alarms::default(),
@@ -305,9 +369,23 @@ impl Node {
 /// Confirms wait for the log: connections look again when it has moved.
 impl DurableWatcher for Node {
     fn durable_moved(&self) {
-        for connection in self.connections.all() {
-            connection.wake();
-        }
+        self.log_waiters.wake();
+    }
+}
+
+impl Node {
+    /// A node whose broker keeps everything in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory(settings: Settings, counters: Counters) -> Self {
+        let loopback_only = settings.auth.loopback_only_users.clone();
+        let log = Arc::new(broker_core::log::MemoryLog::default());
+        Self::new(settings, counters, Broker::new(log, loopback_only), Clock::start())
+    }
+
+    /// Damage known: what was found at the start and what was found since.
+    pub(crate) fn damage(&self) -> Vec<Damage> {
+        let since = self.store.as_ref().map(|log| log.store().damage()).unwrap_or_default();
+        self.damage_at_start.iter().cloned().chain(since).collect()
     }
 }
 

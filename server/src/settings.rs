@@ -40,7 +40,7 @@ pub use layers::{Loaded, load};
 pub use problem::{Place, Problem};
 pub use sections::{
     Amqp, Auth, Control, Durability, Limits, ListenerTls, Log, LogFormat, Mechanism, Metrics,
-    Stomp, Tls, TlsFiles, TlsVersion, TxReceipt,
+    Stomp, Store, Tls, TlsFiles, TlsVersion, TxReceipt,
 };
 pub use sources::{Override, Sources};
 pub use units::{Addresses, ConnectionLimit, LogFilter, Memory, Secret, Size, TimeSpan};
@@ -49,10 +49,10 @@ pub use units::{Addresses, ConnectionLimit, LogFilter, Memory, Secret, Size, Tim
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The broker's own directory: its control socket and the list of its addresses. Relative to the
+    /// The broker's own directory: its store, its control socket and the list of its addresses. Relative to the
     /// working directory.
     pub data_dir: PathBuf,
-    /// Where messages and definitions are kept, and so what a confirm says.
+    /// When a persistent message counts as kept, and so what a confirm says.
     pub durability: Durability,
     /// How long a stopping broker waits for clients to take its goodbye and close.
     pub drain_timeout: TimeSpan,
@@ -64,6 +64,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Bounds of the whole broker.
     pub limits: Limits,
+    /// The log of messages and definitions.
+    pub store: Store,
     /// Who may log in, and how.
     pub auth: Auth,
     /// The Prometheus endpoint.
@@ -78,12 +80,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: "data".into(),
-            durability: Durability::Memory,
+            durability: Durability::Fsync,
             drain_timeout: TimeSpan::seconds(8),
             amqp: Amqp::default(),
             stomp: Stomp::default(),
             tls: Tls::default(),
             limits: Limits::default(),
+            store: Store::default(),
             auth: Auth::default(),
             metrics: Metrics::default(),
             control: Control::default(),

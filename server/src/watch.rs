@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::node::{Alarm, Node};
 use crate::settings::machine;
+use crate::store::{self, Trouble};
 
 /// How often expired messages are looked for. A message is never delivered once it has expired; this
 /// decides how late it is dead-lettered.
@@ -49,7 +50,7 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
     let disk_limit = node.settings.limits.disk_free.octets();
     let mut ticks = interval(MEMORY_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut turn = 0;
+    let (mut turn, mut low_on_disk, mut disk) = (0, false, 0);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -62,7 +63,17 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
         if turn % DISK_EVERY == 0
             && let Some(free) = disk_free(&node)
         {
-            judge(&node, Alarm::Disk, free < disk_limit, free, disk_limit);
+            low_on_disk = free < disk_limit;
+            disk = free;
+        }
+        let trouble = node.store.as_deref().and_then(store::trouble);
+        let full = trouble == Some(Trouble::DiskFull);
+        judge(&node, Alarm::Disk, low_on_disk || full, disk, disk_limit);
+        if let Some(Trouble::Poisoned(reason)) = trouble
+            && !node.alarms.is_on(Alarm::Store)
+        {
+            error!(%reason, "the store cannot be written any more: publishers are held until a restart");
+            judge(&node, Alarm::Store, true, 0, 0);
         }
         turn = turn.wrapping_add(1);
     }

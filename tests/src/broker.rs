@@ -48,6 +48,8 @@ impl TestBroker {
         settings.metrics.listen = Addresses::default();
         change(&mut settings);
         settings.data_dir = data_dir.path().into();
+        // Small files: hundreds of brokers are started in a run.
+        settings.store.log_file_size = warren_server::settings::Size::mib(1);
         let usual = Settings::default();
         if settings.amqp.listen == usual.amqp.listen {
             settings.amqp.listen = loopback();

@@ -21,6 +21,12 @@ use crate::name::UserName;
 /// Octets of the salt in RabbitMQ's format.
 const SALT_LEN: usize = 4;
 
+/// The names of the algorithms, those of RabbitMQ's definitions among them.
+const ARGON2ID: &str = "argon2id";
+const SHA256: &str = "rabbit_password_hashing_sha256";
+const SHA512: &str = "rabbit_password_hashing_sha512";
+const MD5: &str = "rabbit_password_hashing_md5";
+
 /// How long a right password is remembered, in milliseconds.
 const REMEMBERED_FOR: u64 = 60_000;
 
@@ -79,15 +85,33 @@ impl PasswordHash {
     pub fn from_rabbitmq(hash: &str, algorithm: &str) -> Result<Self, PasswordHashError> {
         let octets = STANDARD.decode(hash).map_err(|error| PasswordHashError(error.to_string()))?;
         let (make, len): (fn(Vec<u8>) -> Self, usize) = match algorithm {
-            "rabbit_password_hashing_sha256" => (Self::Sha256, 32),
-            "rabbit_password_hashing_sha512" => (Self::Sha512, 64),
-            "rabbit_password_hashing_md5" => (Self::Md5, 16),
+            SHA256 => (Self::Sha256, 32),
+            SHA512 => (Self::Sha512, 64),
+            MD5 => (Self::Md5, 16),
             other => return Err(PasswordHashError(format!("algorithm {other}"))),
         };
         if octets.len() != SALT_LEN + len {
             return Err(PasswordHashError(format!("{} octets", octets.len())));
         }
         Ok(make(octets))
+    }
+
+    /// The algorithm's name and the hash as text, for the log.
+    pub(crate) fn to_text(&self) -> (&'static str, String) {
+        match self {
+            Self::Argon2id(hash) => (ARGON2ID, hash.clone()),
+            Self::Sha256(salted) => (SHA256, STANDARD.encode(salted)),
+            Self::Sha512(salted) => (SHA512, STANDARD.encode(salted)),
+            Self::Md5(salted) => (MD5, STANDARD.encode(salted)),
+        }
+    }
+
+    /// Reads what [`to_text`](Self::to_text) has written.
+    pub(crate) fn from_text(hash: &str, algorithm: &str) -> Result<Self, PasswordHashError> {
+        match algorithm {
+            ARGON2ID => Ok(Self::Argon2id(hash.to_owned())),
+            other => Self::from_rabbitmq(hash, other),
+        }
     }
 
     /// Whether this is the password.

@@ -105,6 +105,13 @@ pub const COMPARED: [&str; 13] = [
 ];
 
 impl QueueArguments {
+    /// Whether the queue refuses messages when it is full, instead of dropping older ones.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.overflow != Overflow::DropHead
+            && (self.max_length.is_some() || self.max_length_bytes.is_some())
+    }
+
     /// Reads the arguments of a classic queue.
     ///
     /// # Errors

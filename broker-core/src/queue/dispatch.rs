@@ -54,7 +54,7 @@ impl Queue {
                 for index in left {
                     let place = rest_places.get(index as usize);
                     if let (Some(publication), Some(place)) = (rest.get(index as usize), place) {
-                        state.ready.push_back(place.entry(publication.to_message()));
+                        state.ready.publish(publication, *place);
                     }
                 }
                 break;
@@ -71,7 +71,7 @@ impl Queue {
             if !self.drop_expired(state, now, effects) {
                 return true;
             }
-            if state.ready.is_empty() {
+            if state.ready.is_empty_here() {
                 return false;
             }
             let Some(candidates) = state.candidates(&self.spec) else {
@@ -128,14 +128,16 @@ impl Queue {
         let (taken, all) = (run.taken(), run.is_empty());
         // A sink whose connection has just ended takes nothing, whatever it promised; it is not asked again.
         let broke_promise = reserved && !all;
+        let (taken_bytes, highest) = (run.taken_bytes() as u64, run.highest_logged());
         if no_ack {
-            let settled = run.into_settled();
-            if !settled.is_empty() {
-                self.log_settled(&mut settled.into_iter());
-            }
+            state.scratch.settled.extend(run.into_settled());
+            self.flush_settled(state);
         } else {
             state.unacked += taken as u64;
-            state.unacked_bytes += run.taken_bytes() as u64;
+            state.unacked_bytes += taken_bytes;
+        }
+        if let Some(highest) = highest {
+            self.note_handed_out(state, highest);
         }
         if broke_promise && let Some(consumer) = state.consumers.get_mut(index) {
             consumer.blocked = true;
@@ -148,7 +150,7 @@ impl Queue {
         while self.dispatch(&mut state, now, effects) {
             MutexGuard::bump(&mut state);
         }
-        self.note_expiry(&mut state, false, effects);
+        self.finish(&mut state, false, effects);
     }
 }
 

@@ -1,42 +1,121 @@
-//! Messages that are ready, in order: one line, or one for each priority level.
+//! Messages that are ready, in order: those in memory, in one line or one for each priority level, and behind them
+//! those that only the log has.
+//!
+//! A long backlog of messages that the log holds stays there, but for its beginning. Such messages are *away*: the
+//! queue knows from which number on they are, and how many; which of the numbers are taken the log
+//! knows. Transient messages among them have no other place than memory and wait *between* them. What is read back
+//! joins the line in order. A queue with priority levels keeps everything in memory, since its order is not that of
+//! the log; only after a restart is its backlog away until it has been read.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::NEVER;
-use crate::consumer::Entry;
+use crate::consumer::{Entry, Place};
+use crate::log::budget::Budget;
+use crate::message::Publication;
+use crate::storage::SeqRange;
+
+/// Octets of logged messages that a queue keeps in memory before the others stay away.
+const RESIDENT_MAX: u64 = 4 * 1024 * 1024;
+
+/// When fewer octets than this are left in memory, more are read back.
+const RESIDENT_LOW: u64 = 256 * 1024;
+
+/// What a message in memory takes besides its body, about.
+const ENTRY_OCTETS: u64 = 192;
+
+/// The budget is told of changes of at least this many octets.
+const CHARGE_STEP: u64 = 64 * 1024;
+
+/// A line that was once long gives its memory back when it has become this short.
+const SHRINK_BELOW: usize = 1024;
 
 /// The ready messages of a queue. Higher levels go first; within a level the order is that of `seq`.
 pub(super) struct Ready {
     /// Level 0 first. A queue without priorities has one level.
     levels: Vec<VecDeque<Entry>>,
-    len: usize,
+    /// In memory, without those between.
+    here: usize,
+    /// Octets of the bodies of all, away ones included.
     bytes: u64,
+    away: Away,
+    /// Octets that logged messages in memory take.
+    resident: u64,
+    /// Of those, what the budget knows of.
+    charged: u64,
+    budget: Arc<Budget>,
 }
 
-/// A line that was once long gives its memory back when it has become this short.
-const SHRINK_BELOW: usize = 1024;
+/// Messages numbered `from..until` that the log holds and memory does not.
+#[derive(Default)]
+struct Away {
+    from: u64,
+    until: u64,
+    len: u64,
+    bytes: u64,
+    /// Transient messages with numbers in the same range.
+    between: VecDeque<Entry>,
+}
+
+const fn resident_octets(body_len: usize) -> u64 {
+    body_len as u64 + ENTRY_OCTETS
+}
 
 impl Ready {
-    pub(super) fn new(max_priority: Option<u8>) -> Self {
+    pub(super) fn new(max_priority: Option<u8>, budget: Arc<Budget>) -> Self {
         let levels = usize::from(max_priority.unwrap_or(0)) + 1;
         Self {
             levels: std::iter::repeat_with(VecDeque::new).take(levels).collect(),
-            len: 0,
+            here: 0,
             bytes: 0,
+            away: Away::default(),
+            resident: 0,
+            charged: 0,
+            budget,
         }
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.len
+    /// The backlog that a restart has found: `len` messages with numbers below `until`, `bytes` octets.
+    pub(super) fn found(&mut self, from: u64, until: u64, len: u64, bytes: u64) {
+        if len > 0 {
+            self.away = Away { from, until, len, bytes, between: VecDeque::new() };
+            self.bytes += bytes;
+        }
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.len == 0
+    pub(super) fn len(&self) -> usize {
+        let away = usize::try_from(self.away.len).unwrap_or(usize::MAX);
+        (self.here + self.away.between.len()).saturating_add(away)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether nothing can be taken without reading first.
+    pub(super) const fn is_empty_here(&self) -> bool {
+        self.here == 0
     }
 
     /// Octets of the bodies.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether more should be read back before what is here has gone.
+    pub(super) fn runs_low(&self) -> bool {
+        self.is_away() && (self.resident < RESIDENT_LOW || self.levels.len() > 1)
+    }
+
+    /// Whether some messages are away.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.len > 0 || !self.away.between.is_empty()
+    }
+
+    /// The number from which on to read.
+    pub(super) const fn away_from(&self) -> u64 {
+        self.away.from
     }
 
     fn level_of(&mut self, entry: &Entry) -> Option<&mut VecDeque<Entry>> {
@@ -45,13 +124,116 @@ impl Ready {
     }
 
     fn count_in(&mut self, entry: &Entry) {
-        self.len += 1;
-        self.bytes += entry.message.body_len() as u64;
+        let body_len = entry.message.body_len();
+        self.here += 1;
+        self.bytes += body_len as u64;
+        if entry.logged {
+            self.resident += resident_octets(body_len);
+        }
     }
 
     fn count_out(&mut self, entry: &Entry) {
-        self.len -= 1;
-        self.bytes -= entry.message.body_len() as u64;
+        let body_len = entry.message.body_len();
+        self.here -= 1;
+        self.bytes -= body_len as u64;
+        if entry.logged {
+            self.resident -= resident_octets(body_len);
+        }
+    }
+
+    /// Tells the budget what memory is in use, when that has changed enough.
+    pub(super) fn charge(&mut self) {
+        let idle = self.resident == 0 && self.charged > 0;
+        if idle || self.resident.abs_diff(self.charged) >= CHARGE_STEP {
+            self.budget.replace(self.charged, self.resident);
+            self.charged = self.resident;
+        }
+    }
+
+    /// Appends a message that was published: to the line, or, if the log holds it and memory is scarce, away.
+    pub(super) fn publish(&mut self, publication: &Publication<'_>, place: Place) {
+        if self.levels.len() > 1 {
+            self.push_back(place.entry(publication.to_message()));
+            return;
+        }
+        let is_away = self.is_away();
+        let body_len = publication.body_len();
+        if !place.logged {
+            let entry = place.entry(publication.to_message());
+            if is_away {
+                self.bytes += body_len as u64;
+                self.away.between.push_back(entry);
+            } else {
+                self.push_back(entry);
+            }
+            return;
+        }
+        let full = || {
+            self.resident + resident_octets(body_len) > RESIDENT_MAX
+                || (self.here > 0 && self.budget.is_spent())
+        };
+        if !is_away && !full() {
+            self.push_back(place.entry(publication.to_message()));
+            return;
+        }
+        if !is_away {
+            self.away.from = place.seq;
+        }
+        self.away.until = place.seq + 1;
+        self.away.len += 1;
+        self.away.bytes += body_len as u64;
+        self.bytes += body_len as u64;
+    }
+
+    /// Messages up to number `next`, exclusively, have been read back: `entries` are those that were there. Leaves
+    /// `entries` empty.
+    pub(super) fn returned(&mut self, entries: &mut Vec<Entry>, next: u64) {
+        let next = next.min(self.away.until);
+        // The others are not away: published since into a queue with levels, and in memory.
+        entries.retain(|entry| entry.seq < next);
+        if self.levels.len() > 1 {
+            for entry in &*entries {
+                self.count_back(entry);
+            }
+            self.restore(entries);
+        }
+        for entry in entries.drain(..) {
+            while self.away.between.front().is_some_and(|between| between.seq < entry.seq) {
+                self.return_between();
+            }
+            self.count_back(&entry);
+            self.push_back(entry);
+        }
+        self.away.from = next.max(self.away.from);
+        if self.away.from >= self.away.until {
+            self.forget_away();
+        }
+    }
+
+    /// A message is not away any more, and not counted here yet.
+    fn count_back(&mut self, entry: &Entry) {
+        let body_len = (entry.message.body_len() as u64).min(self.away.bytes);
+        self.away.len = self.away.len.saturating_sub(1);
+        self.away.bytes -= body_len;
+        self.bytes -= body_len;
+    }
+
+    /// The log has no more of them, whatever was counted: lost messages are in its damage report.
+    pub(super) fn forget_away(&mut self) {
+        self.bytes -= std::mem::take(&mut self.away.bytes);
+        self.away.len = 0;
+        self.away.from = self.away.until;
+        while !self.away.between.is_empty() {
+            self.return_between();
+        }
+    }
+
+    /// Moves the first message between to the line.
+    fn return_between(&mut self) {
+        if let Some(between) = self.away.between.pop_front() {
+            self.bytes -= between.message.body_len() as u64;
+            self.push_back(between);
+        }
     }
 
     pub(super) fn push_back(&mut self, entry: Entry) {
@@ -143,13 +325,26 @@ impl Ready {
         }
     }
 
-    pub(super) fn take_all(&mut self) -> Vec<Entry> {
-        let mut all = Vec::with_capacity(self.len);
+    /// Takes everything: the messages in memory, and the range of numbers in which the log has more.
+    pub(super) fn take_all(&mut self) -> (Vec<Entry>, Option<SeqRange>) {
+        let mut all = Vec::with_capacity(self.here + self.away.between.len());
         for line in self.levels.iter_mut().rev() {
             all.extend(std::mem::take(line));
         }
-        self.len = 0;
+        let away = std::mem::take(&mut self.away);
+        all.extend(away.between);
+        self.here = 0;
         self.bytes = 0;
-        all
+        self.resident = 0;
+        self.charge();
+        let range = SeqRange { first: away.from, last: away.until.saturating_sub(1) };
+        (all, (away.len > 0).then_some(range))
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.resident = 0;
+        self.charge();
     }
 }

@@ -37,6 +37,8 @@ pub struct Message<'a> {
     pub head: &'a [u8],
     /// The body, verbatim.
     pub body: &'a [u8],
+    /// Head and body, side by side.
+    pub content: &'a [u8],
 }
 
 /// Messages of one queue, in order.
@@ -95,6 +97,7 @@ impl MessageBlock {
             flags: place.flags,
             head: octets.get(place.head.clone()).unwrap_or_default(),
             body: octets.get(place.body.clone()).unwrap_or_default(),
+            content: octets.get(place.head.start..place.body.end).unwrap_or_default(),
         })
     }
 }

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::commit::CommitStep;
 use super::engine::{Engine, Health};
 use super::error::{IoContext, StorageError};
@@ -27,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 pub struct Store {
     engine: Arc<Engine>,
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Deref for Store {
@@ -55,20 +57,20 @@ impl Store {
         let started = Instant::now();
         let (engine, mut recovered) = Engine::open(fs, root, options)?;
         recovered.took = started.elapsed();
-        let mut store = Self {
+        let store = Self {
             engine: Arc::new(engine),
             stop: Arc::new(AtomicBool::new(false)),
-            threads: Vec::new(),
+            threads: Mutex::default(),
         };
         store.spawn("broker-commit", commit_loop).during("start a thread for", root)?;
         store.spawn("broker-store", maintenance_loop).during("start a thread for", root)?;
         Ok((store, recovered))
     }
 
-    fn spawn(&mut self, name: &str, run: fn(&Engine, &AtomicBool)) -> std::io::Result<()> {
+    fn spawn(&self, name: &str, run: fn(&Engine, &AtomicBool)) -> std::io::Result<()> {
         let (engine, stop) = (Arc::clone(&self.engine), Arc::clone(&self.stop));
         let builder = thread::Builder::new().name(name.to_owned());
-        self.threads.push(builder.spawn(move || run(&engine, &stop))?);
+        self.threads.lock().push(builder.spawn(move || run(&engine, &stop))?);
         Ok(())
     }
 
@@ -77,12 +79,21 @@ impl Store {
     ///
     /// # Errors
     /// When something could not be written. The store has stopped all the same.
-    pub fn close(mut self) -> Result<(), StorageError> {
+    pub fn close(self) -> Result<(), StorageError> {
+        self.finish()
+    }
+
+    /// The same for a store that others still look at. What is appended afterwards is not written
+    /// any more; the directory stays locked until the store is dropped.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn finish(&self) -> Result<(), StorageError> {
         self.stop_threads();
         self.engine.close_step()
     }
 
-    fn stop_threads(&mut self) {
+    fn stop_threads(&self) {
         // Release: whatever was appended before is seen by the threads' last round.
         self.stop.store(true, Ordering::Release);
         for wanted in [&self.engine.commit_wanted, &self.engine.maintenance_wanted] {
@@ -90,7 +101,8 @@ impl Store {
             let _state = self.engine.state.lock();
             wanted.notify_all();
         }
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             // A thread that panicked has poisoned nothing: the disk is as a crash leaves it.
             drop(thread.join());
         }

@@ -7,10 +7,10 @@ use crate::message::{Attributes, Message, Publication};
 const US: ConnectionId = ConnectionId(1);
 const THEM: ConnectionId = ConnectionId(2);
 
-fn vhost() -> VirtualHost {
+fn vhost() -> Arc<VirtualHost> {
     VirtualHost::new(
         VhostName::new("/").unwrap(),
-        Arc::new(MemoryLog),
+        Arc::new(MemoryLog::default()),
         Arc::default(),
         Arc::default(),
     )

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use broker_core::consumer::Entry;
 use broker_core::queue::Queue;
+use proto_amqp::ChannelId;
 use smallvec::SmallVec;
 
 use super::deliveries::Resumable;
@@ -18,6 +19,8 @@ pub(super) struct Batch {
     pub(super) sizes: SizeRun,
     /// Channels that have something to confirm.
     pub(super) confirms: SmallVec<[u16; 4]>,
+    /// A channel without confirms whose messages the log did not take, and why.
+    pub(super) unkept: Option<(ChannelId, Arc<str>)>,
 }
 
 /// Messages of one size in a row.

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use base64_id::server_name;
 use broker_core::access::Access;
 use broker_core::arguments::Arguments;
-use broker_core::consumer::{Entry, Subscription};
+use broker_core::consumer::{Entry, Fate, Subscription};
 use broker_core::name::QueueName;
 use broker_core::queue::arguments::consumer_priority;
-use broker_core::queue::{Effects, Queue, SubscribeError};
+use broker_core::queue::{Effects, Queue, Settle as QueueSettle, SubscribeError};
 use broker_core::vhost::QueueDeclaration;
 use broker_core::{Refusal, Resource};
 use proto_amqp::control::protocol::{AMQPClass, basic as method};
@@ -50,15 +50,6 @@ const RECOVER_ASYNC: MethodId = MethodId { class: 60, method: 100 };
 const RECOVER: MethodId = MethodId { class: 60, method: 110 };
 const NACK: MethodId = MethodId { class: 60, method: 120 };
 
-/// What becomes of deliveries that are settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Acked,
-    Requeue,
-    /// Dropped or dead-lettered.
-    Rejected,
-}
-
 /// Which deliveries a method settles, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Settle {
@@ -77,14 +68,14 @@ impl From<proto_amqp::Ack> for Settle {
 
 impl From<proto_amqp::Nack> for Settle {
     fn from(nack: proto_amqp::Nack) -> Self {
-        let fate = if nack.requeue { Fate::Requeue } else { Fate::Rejected };
+        let fate = if nack.requeue { Fate::Requeued } else { Fate::Rejected };
         Self { tag: nack.delivery_tag, multiple: nack.multiple, fate, method: NACK }
     }
 }
 
 impl From<proto_amqp::Reject> for Settle {
     fn from(reject: proto_amqp::Reject) -> Self {
-        let fate = if reject.requeue { Fate::Requeue } else { Fate::Rejected };
+        let fate = if reject.requeue { Fate::Requeued } else { Fate::Rejected };
         Self { tag: reject.delivery_tag, multiple: false, fate, method: REJECT }
     }
 }
@@ -180,6 +171,34 @@ impl Session {
         self.settle(id, settlement.fate, &mut settled);
     }
 
+    /// What a transaction has settled, queue by queue. Their consumers have credit again from now on: those that can go
+    /// on are added to `resumable`.
+    pub(super) fn settles_of(
+        &mut self,
+        id: ChannelId,
+        settlements: Vec<Settlement>,
+        resumable: &mut Vec<Resumable>,
+    ) -> Vec<QueueSettle> {
+        let mut settles = Vec::new();
+        let mut queues = Vec::new();
+        for Settlement { fate, deliveries } in settlements {
+            let mut settled: Vec<Settled> =
+                deliveries.into_iter().map(|(_, settled)| settled).collect();
+            if fate == Fate::Acked {
+                let counters = self.node.counters.of(Protocol::Amqp);
+                counters.acknowledged.increment(settled.len() as u64);
+            }
+            let state = &mut self.outlet.lock().deliveries;
+            state.settled(id.0, &settled, &mut queues, resumable);
+            for (slot, queue) in queues.drain(..) {
+                let own = settled.extract_if(.., |settled| settled.slot == slot);
+                let entries: Vec<Entry> = own.map(|settled| settled.entry).collect();
+                settles.push(QueueSettle { queue, fate, entries });
+            }
+        }
+        settles
+    }
+
     /// Gives settled deliveries back to their queues; leaves `settled` empty.
     fn settle(&mut self, id: ChannelId, fate: Fate, settled: &mut Vec<Settled>) {
         if settled.is_empty() {
@@ -217,7 +236,7 @@ impl Session {
             Fate::Acked => {
                 queue.ack(entries);
             }
-            Fate::Requeue => queue.requeue(entries, now, effects),
+            Fate::Requeued => queue.requeue(entries, now, effects),
             Fate::Rejected => queue.reject(entries, effects),
         }
         self.carry_out(queue, now);
@@ -555,13 +574,13 @@ impl Session {
             let request = MethodId::of_payload(payload).unwrap_or(method);
             control::encode_recover_ok(id, request, self.outlet.lock().out.octets());
         }
-        self.settle(id, Fate::Requeue, &mut settled);
+        self.settle(id, Fate::Requeued, &mut settled);
         Ok(())
     }
 
     /// Gives everything that a channel has not acknowledged back.
     pub(super) fn requeue_all(&mut self, id: ChannelId) {
         let mut settled = self.outlet.lock().deliveries.take_unacked(id.0);
-        self.settle(id, Fate::Requeue, &mut settled);
+        self.settle(id, Fate::Requeued, &mut settled);
     }
 }

@@ -43,7 +43,8 @@ impl Exception {
             | Refusal::InvalidArgumentType { .. }
             | Refusal::InvalidMatch { .. }
             | Refusal::InUse { .. }
-            | Refusal::NotEmpty { .. } => ReplyCode::PRECONDITION_FAILED,
+            | Refusal::NotEmpty { .. }
+            | Refusal::NotKept { .. } => ReplyCode::PRECONDITION_FAILED,
             Refusal::Locked { .. } => ReplyCode::RESOURCE_LOCKED,
         };
         Self::new(code, refusal.to_string(), method)

@@ -22,6 +22,7 @@ use super::error::Exception;
 use super::routes::{Asking, Route};
 use super::session::Session;
 use crate::counters::Protocol;
+use crate::shares::{Shares, needs_one_step};
 
 const PUBLISH: MethodId = MethodId::BASIC_PUBLISH;
 
@@ -287,7 +288,7 @@ impl Session {
     }
 
     /// Nobody takes the message: it is returned or dropped, and confirmed all the same.
-    fn unroutable(
+    pub(super) fn unroutable(
         &mut self,
         id: ChannelId,
         mandatory: bool,
@@ -339,6 +340,9 @@ impl Session {
             if let Some(last) = run.numbers.last() {
                 confirms.published(*last, outcome.position);
             }
+        } else if let Some(reason) = outcome.log_refused {
+            // Nobody would hear of it otherwise.
+            self.batch.unkept = Some((ChannelId(run.channel), reason));
         }
         run.publications.clear();
         run.numbers.clear();
@@ -359,6 +363,22 @@ impl Session {
             }
         }
         let now = self.node.clock.now();
+        if needs_one_step(&route.queues, publications) {
+            let mut shares = Shares::of_all(&route.queues, publications.len());
+            match vhost.publish_together(publications, &mut shares.list, now) {
+                Ok(done) => {
+                    self.batch.backlogged |= done.backlogged;
+                    outcome.position = done.position;
+                    outcome.rejected = done.rejected;
+                }
+                Err(error) => {
+                    let count = u32::try_from(publications.len()).unwrap_or(u32::MAX);
+                    outcome.rejected = (0..count).collect();
+                    outcome.log_refused = Some(error.to_string().into());
+                }
+            }
+            return outcome;
+        }
         let effects = &mut self.effects;
         for queue in &route.queues {
             let accepted = queue.publish(publications, now, effects);
@@ -371,6 +391,7 @@ impl Session {
                     }
                 }
                 effects.rejected.clear();
+                outcome.log_refused = effects.log_refused.take().or(outcome.log_refused);
                 vhost.carry_out(queue, effects, now);
             }
         }
@@ -389,8 +410,10 @@ fn publish_len(publication: &Publication<'_>) -> usize {
 pub(super) struct Outcome {
     /// Where the log has to come before all of it is durable.
     pub(super) position: LogPosition,
-    /// Indices of publications that a queue refused.
+    /// Indices of publications that a queue refused, or the log.
     pub(super) rejected: Vec<u32>,
+    /// Why the log took nothing.
+    pub(super) log_refused: Option<Arc<str>>,
 }
 
 /// What queues need to know of a property list, and what is wrong with its values.

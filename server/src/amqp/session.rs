@@ -108,6 +108,8 @@ pub(crate) struct Session {
     pub(super) paused_until: Option<Instant>,
     /// Channels with publishes that wait for the log.
     pub(super) confirms_waiting: SmallVec<[u16; 4]>,
+    /// When it last entered among those who wait for the log.
+    pub(super) log_round: u64,
     /// Something was answered since the read began.
     pub(super) answered: bool,
     /// Input was left because there was no room for its answers.
@@ -185,6 +187,7 @@ impl Session {
             confirms_waiting: SmallVec::new(),
             answered: false,
             stalled: false,
+            log_round: 0,
             commits_waiting: Vec::new(),
             batch: Batch::default(),
             effects: Effects::default(),
@@ -319,7 +322,7 @@ impl crate::driver::Session for Session {
         self.answer_commits();
         self.unblock_if_over();
         if self.paused_until.is_some_and(|until| until <= Instant::now()) {
-            self.paused_until = None;
+            self.end_pause();
         }
     }
 

@@ -6,15 +6,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use broker_core::consumer::Fate;
+use broker_core::log::LogPosition;
 use broker_core::{Message, Publication};
 use proto_amqp::control::protocol::{AMQPClass, tx};
 use proto_amqp::{ChannelId, MethodId};
 
 use super::channel::Facts;
-use super::consume::{Fate, Settlement};
+use super::consume::Settlement;
 use super::error::Exception;
 use super::routes::Route;
 use super::session::Session;
+use crate::shares::Shares;
 
 const COMMIT: MethodId = MethodId { class: 90, method: 20 };
 
@@ -106,37 +109,37 @@ impl Session {
         transaction.ok_or_else(|| Exception::precondition("channel is not transactional", method))
     }
 
-    /// Publishes first, then settlements; returns precede commit-ok.
+    /// All of it in one step: publishes, then settlements. Returns precede commit-ok.
     fn on_tx_commit(&mut self, id: ChannelId) -> Result<(), Exception> {
-        let transaction = self.take_transaction(id, COMMIT)?;
-        let mut rejected = false;
-        let mut position = broker_core::log::LogPosition::default();
-        for publish in transaction.publishes {
-            let mut publication = [Publication::Owned(publish.message)];
+        let Transaction { publishes, settlements, .. } = self.take_transaction(id, COMMIT)?;
+        let Some(vhost) = self.vhost.clone() else { return Ok(()) };
+        let mut publications = Vec::with_capacity(publishes.len());
+        let mut shares = Shares::default();
+        for Publish { message, route, mandatory } in publishes {
             self.batch.received += 1;
-            if publish.route.queues.is_empty() {
-                if publish.mandatory {
-                    let [publication] = &publication;
-                    self.basic_return(id, publication);
-                }
+            self.batch.sizes.add(message.body_len() as u64);
+            let publication = Publication::Owned(message);
+            if route.queues.is_empty() {
+                self.unroutable(id, mandatory, &publication, None);
                 continue;
             }
             self.batch.routed += 1;
-            let outcome = self.publish_to(&publish.route, &mut publication);
-            rejected |= !outcome.rejected.is_empty();
-            position = position.max(outcome.position);
+            shares.add(&route.queues, publications.len());
+            publications.push(publication);
         }
-        for settlement in transaction.settlements {
-            self.carry_out_settlement(id, settlement);
-        }
-        if rejected {
+        let mut resumable = Vec::new();
+        let settles = self.settles_of(id, settlements, &mut resumable);
+        let now = self.node.clock.now();
+        let done = vhost.commit(&publications, &mut shares.list, settles, now);
+        self.resume(&mut resumable, now);
+        let outcome = done
+            .map_err(|error| Exception::precondition(format!("not committed: {error}"), COMMIT))?;
+        self.batch.backlogged |= outcome.backlogged;
+        if !outcome.rejected.is_empty() {
             return Err(Exception::precondition("partial tx completion", COMMIT));
         }
-        if position <= self.node.broker.log.durable_up_to() {
-            self.send(id, AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
-        } else {
-            self.commits_waiting.push((position, id));
-        }
+        self.commits_waiting.push((outcome.position, id));
+        self.answer_commits();
         Ok(())
     }
 
@@ -145,7 +148,15 @@ impl Session {
         if self.commits_waiting.is_empty() {
             return;
         }
-        let durable = self.node.broker.log.durable_up_to();
+        self.answer_commits_up_to(self.node.broker.log.durable_up_to());
+        if !self.commits_waiting.is_empty() {
+            self.wait_for_log();
+            // It may have moved before the session was among those who wait.
+            self.answer_commits_up_to(self.node.broker.log.durable_up_to());
+        }
+    }
+
+    fn answer_commits_up_to(&mut self, durable: LogPosition) {
         let due: Vec<_> =
             self.commits_waiting.extract_if(.., |(position, _)| *position <= durable).collect();
         for (_, id) in due {
@@ -177,7 +188,7 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&id.0) else { return };
         let Some(transaction) = channel.transaction.take() else { return };
         for mut settlement in transaction.settlements {
-            settlement.fate = Fate::Requeue;
+            settlement.fate = Fate::Requeued;
             self.carry_out_settlement(id, settlement);
         }
     }

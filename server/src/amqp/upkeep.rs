@@ -1,16 +1,19 @@
 //! What is due between reads: confirms, counters, alarms, heartbeats.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use broker_core::log::LogPosition;
 use proto_amqp::control::protocol::{AMQPClass, connection};
-use proto_amqp::{ChannelId, frame};
+use proto_amqp::{ChannelId, MethodId, frame};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::error::Exception;
 use super::session::{Phase, Session};
 use crate::counters::Protocol;
-use crate::node::BLOCKED_ALLOWANCE;
+use crate::node::{BLOCKED_ALLOWANCE, Connection};
 
 /// How long a publisher whose queue is backlogged is not read from.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
@@ -43,13 +46,38 @@ impl Session {
             let channels = std::mem::take(&mut self.batch.confirms);
             self.send_confirms(&channels);
         }
+        if let Some((id, reason)) = self.batch.unkept.take() {
+            let text = format!("message not kept: {reason}");
+            let exception = Exception::precondition(text, MethodId::BASIC_PUBLISH);
+            self.on_exception(id, &exception);
+        }
         if std::mem::take(&mut self.batch.backlogged) {
             self.paused_until = Some(Instant::now() + BACKLOG_PAUSE);
         }
     }
 
+    /// The pause of a publisher is over, unless the disk needs more time.
+    pub(super) fn end_pause(&mut self) {
+        let pressed = self.node.broker.log.is_pressed();
+        self.paused_until = pressed.then(|| Instant::now() + BACKLOG_PAUSE);
+    }
+
     pub(super) fn send_confirms(&mut self, channels: &[u16]) {
         let durable = self.node.broker.log.durable_up_to();
+        self.confirm_up_to(durable, channels);
+        if self.confirms_waiting.is_empty() {
+            return;
+        }
+        self.wait_for_log();
+        // It may have moved before the session was among those who wait.
+        let now = self.node.broker.log.durable_up_to();
+        if now > durable {
+            let waiting = std::mem::take(&mut self.confirms_waiting);
+            self.confirm_up_to(now, &waiting);
+        }
+    }
+
+    fn confirm_up_to(&mut self, durable: LogPosition, channels: &[u16]) {
         for number in channels {
             let Some(channel) = self.channels.get_mut(number) else { continue };
             let Some(confirms) = &mut channel.confirms else { continue };
@@ -68,6 +96,12 @@ impl Session {
                 counters.confirmed.increment(count);
             }
         }
+    }
+
+    /// Has the session look again when the log's mark moves.
+    pub(super) fn wait_for_log(&mut self) {
+        let connection: Arc<dyn Connection> = Arc::clone(&self.shared) as _;
+        self.node.log_waiters.enter(&connection, &mut self.log_round);
     }
 
     /// Confirms what the log has made durable since the last look.
@@ -94,7 +128,7 @@ impl Session {
         let reason = self.node.alarms.reason();
         info!(connection = %self.name, reason, "holding a publisher");
         if self.capabilities.connection_blocked {
-            let blocked = connection::Blocked { reason: reason.into() };
+            let blocked = connection::Blocked { reason: reason.as_str().into() };
             let blocked = connection::AMQPMethod::Blocked(blocked);
             self.send(ChannelId::CONNECTION, AMQPClass::Connection(blocked));
         }

@@ -49,9 +49,12 @@ pub fn banner(settings: &Settings, bound: &BoundAddresses) -> String {
     let socket = std::path::absolute(&socket).unwrap_or(socket);
     row("control", socket.display().to_string());
     let promise = match settings.durability {
-        Durability::Memory => "kept in memory: they are gone when the broker stops",
+        Durability::Fsync => "a confirm says that the disk has them",
+        Durability::Os => "a confirm says that the operating system has them, not the disk",
     };
-    row("messages", promise.to_owned());
+    let data =
+        std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
+    row("data", format!("{}: {promise}", data.display()));
 
     let (user, password) = login(settings);
     if let Some(address) = reachable(&bound.amqp) {
@@ -145,7 +148,7 @@ mod tests {
              \x20 STOMP      [::1]:61613\n\
              \x20 metrics    http://127.0.0.1:15692/metrics\n\
              \x20 control    /srv/w/warren.sock\n\
-             \x20 messages   kept in memory: they are gone when the broker stops\n\
+             \x20 data       /srv/w: a confirm says that the disk has them\n\
              \x20 pika       python3 -c 'import pika; c = pika.BlockingConnection(pika.URLParameters(\
              \"amqp://guest:guest@127.0.0.1:5672/%2F\")).channel(); c.queue_declare(\"hello\"); \
              c.basic_publish(\"\", \"hello\", b\"hi\")'\n\

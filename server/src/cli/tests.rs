@@ -118,12 +118,3 @@ fn the_flags_become_sources() {
         ]
     );
 }
-
-#[test]
-fn a_promise_of_the_durable_store_ends_with_78() {
-    for word in ["fsync", "os"] {
-        let args =
-            SettingsArgs { set: vec![format!("durability={word}")], ..SettingsArgs::default() };
-        assert_eq!(args.load().err(), Some(exit::CONFIG.into()), "{word}");
-    }
-}

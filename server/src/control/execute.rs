@@ -222,7 +222,7 @@ fn refuse_user(error: UserError) -> Refused {
         UserError::Exists(_) => Refusal::Conflict,
         UserError::NoUser(_) => Refusal::NoUser,
         UserError::BlankPassword => Refusal::Data,
-        UserError::NoVhost(_) => Refusal::Unavailable,
+        UserError::NoVhost(_) | UserError::NotKept(_) => Refusal::Unavailable,
         UserError::Pattern(InvalidPattern { pattern, reason }) => {
             // The reason draws a picture of the place; its last line says what is wrong.
             let what = reason.lines().last().unwrap_or_default();

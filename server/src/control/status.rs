@@ -25,6 +25,7 @@ pub(super) fn status(broker: &Broker) -> Value {
         "data_directory": data,
         "durability": node.settings.durability,
         "alarms": alarms(node),
+        "damage": node.damage().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "memory": { "rss": watch::resident_memory(), "limit": watch::memory_limit(node) },
         "file_descriptors": {
             "total_used": open_files(),
@@ -43,7 +44,7 @@ pub(super) fn status(broker: &Broker) -> Value {
 
 /// The alarms that are on.
 pub(super) fn alarms(node: &Node) -> Vec<&'static str> {
-    let all = [(Alarm::Memory, "memory"), (Alarm::Disk, "disk")];
+    let all = [(Alarm::Memory, "memory"), (Alarm::Disk, "disk"), (Alarm::Store, "store")];
     all.into_iter().filter(|(alarm, _)| node.alarms.is_on(*alarm)).map(|(_, name)| name).collect()
 }
 

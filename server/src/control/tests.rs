@@ -23,7 +23,7 @@ impl Served {
         let listener = bind(&directory.path().join("warren.sock")).expect("a socket");
         let settings = Settings { data_dir: directory.path().into(), ..Settings::default() };
         let (recorder, _) = crate::metrics::recorder();
-        let node = Arc::new(Node::new(settings, Counters::new(&recorder)));
+        let node = Arc::new(Node::in_memory(settings, Counters::new(&recorder)));
         node.broker.bootstrap("/", "guest", b"guest").expect("an empty broker");
         let (stop, stopping) = watch::channel(false);
         let addresses = BoundAddresses::default();

@@ -6,6 +6,8 @@
 use std::io;
 use std::sync::Arc;
 
+use broker_core::log::Log as _;
+
 use broker_core::VirtualHost;
 use broker_core::queue::{DeathReason, Depth, Queue};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -230,6 +232,24 @@ fn identity(node: &Node, content: &Content, page: &mut Page) {
     page.single(&family::BUILD, &labels, 1);
 }
 
+fn store(node: &Node, page: &mut Page) {
+    let Some(log) = &node.store else { return };
+    let (store, budget) = (log.store(), log.budget());
+    let counters = store.counters();
+    page.single(&family::STORE_DAMAGE, &[], node.damage().len());
+    page.single(&family::STORE_COMMITS, &[], counters.frames);
+    page.single(&family::STORE_APPENDED, &[], counters.appended_octets);
+    page.single(&family::STORE_WRITTEN, &[], counters.log_octets);
+    page.single(&family::STORE_SPILLED, &[], counters.spilled_octets);
+    page.single(&family::STORE_COMPACTED, &[], counters.compacted_octets);
+    page.single(&family::STORE_PREPARED, &[], counters.prepared_octets);
+    page.single(&family::STORE_CHECKPOINTS, &[], counters.checkpoints);
+    page.single(&family::STORE_WRITE_FAILURES, &[], counters.write_failures);
+    page.single(&family::STORE_INDEX_MEMORY, &[], store.index_octets());
+    page.single(&family::STORE_CACHE_MEMORY, &[], store.cached_octets());
+    page.single(&family::STORE_MESSAGE_MEMORY, &[], budget.used());
+}
+
 /// Everything that is not about single objects.
 fn broker(exporter: &Exporter, state: &State, page: &mut Page) {
     let node = &exporter.node;
@@ -253,6 +273,8 @@ fn broker(exporter: &Exporter, state: &State, page: &mut Page) {
     let flag = |alarm| u8::from(node.alarms.is_on(alarm));
     page.single(&family::MEMORY_ALARM, &[], flag(Alarm::Memory));
     page.single(&family::DISK_ALARM, &[], flag(Alarm::Disk));
+    page.single(&family::STORE_ALARM, &[], flag(Alarm::Store));
+    store(node, page);
 
     page.single(&family::CONNECTIONS, &[], state.connections.len());
     page.single(&family::CHANNELS, &[], state.channels.len());

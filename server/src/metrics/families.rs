@@ -87,7 +87,7 @@ families! {
         "Which version runs";
     Gauge UPTIME "rabbitmq_erlang_uptime_seconds" [] "Seconds since the broker started";
     Info DURABILITY "warren_durability_info" ["durability"]
-        "Where messages are kept: memory, where they are gone when the broker stops";
+        "When a message counts as kept: fsync, when the disk has it, or os, when the operating system has it";
     Gauge OPEN_FDS "rabbitmq_process_open_fds" [] "File descriptors in use";
     Gauge MAX_FDS "rabbitmq_process_max_fds" [] "File descriptors that the process may have";
     Gauge RESIDENT_MEMORY "rabbitmq_process_resident_memory_bytes" [] "Resident memory";
@@ -98,7 +98,23 @@ families! {
         "Free space below which publishers are held (limits.disk_free)";
     Flag MEMORY_ALARM "rabbitmq_alarms_memory_used_watermark" [] "1 while the memory alarm holds publishers";
     Flag DISK_ALARM "rabbitmq_alarms_free_disk_space_watermark" [] "1 while the disk alarm holds publishers";
+    Flag STORE_ALARM "warren_alarms_store" [] "1 while the store cannot be written: only a restart ends it";
     Counted PUBLISHERS_BLOCKED "warren_publishers_blocked_total" [] "Publishers that were told to wait";
+
+    // The store.
+    Gauge STORE_DAMAGE "warren_store_damage" [] "Damages found in the store since the broker started, opening included";
+    Counter STORE_COMMITS "warren_store_commits_total" [] "Group commits: writes of the log that were flushed";
+    Counter STORE_APPENDED "warren_store_appended_bytes_total" [] "Octets of records that were appended to the log";
+    Counter STORE_WRITTEN "warren_store_log_written_bytes_total" [] "Octets written to the log, padding included";
+    Counter STORE_SPILLED "warren_store_spilled_bytes_total" [] "Octets moved from the log to segments";
+    Counter STORE_COMPACTED "warren_store_compacted_bytes_total" [] "Octets rewritten to give space back";
+    Counter STORE_PREPARED "warren_store_prepared_bytes_total" [] "Octets of zeros written to make files of the log";
+    Counter STORE_CHECKPOINTS "warren_store_checkpoints_total" [] "Checkpoints written";
+    Counter STORE_WRITE_FAILURES "warren_store_write_failures_total" [] "Writes or flushes of the log that failed";
+    Gauge STORE_INDEX_MEMORY "warren_store_index_bytes" [] "Memory of the index of stored messages";
+    Gauge STORE_CACHE_MEMORY "warren_store_cache_bytes" [] "Memory of blocks that were read (store.read_cache)";
+    Gauge STORE_MESSAGE_MEMORY "warren_store_message_memory_bytes" []
+        "Memory of persistent messages that wait in durable queues (store.message_memory)";
 
     // Connections and logins.
     Gauge CONNECTIONS "rabbitmq_connections" [] "Connections that are open";

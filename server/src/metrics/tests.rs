@@ -12,14 +12,23 @@ use super::counted::Counted;
 use super::families::Family;
 use super::*;
 use crate::counters::{Counters, Protocol};
-use crate::settings::Settings;
+use crate::node::Clock;
+use crate::settings::{Settings, Size};
+use crate::store;
 
 fn exporter() -> Exporter {
     let (recorder, handle) = recorder();
-    let settings = Settings { data_dir: "/".into(), ..Settings::default() };
-    let node = Arc::new(Node::new(settings, Counters::new(&recorder)));
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut settings = Settings { data_dir: directory.path().into(), ..Settings::default() };
+    settings.store.log_file_size = Size::mib(1);
+    let clock = Clock::start();
+    let opened = store::open(&settings, clock).expect("an empty store");
+    // Its files are open, and nobody else looks at them.
+    settings.data_dir = "/".into();
+    let mut node = Node::new(settings, Counters::new(&recorder), opened.broker, clock);
+    node.store = Some(opened.log);
     node.broker.bootstrap("/", "guest", b"guest").expect("an empty broker");
-    Exporter { node, recorder: handle, churn: QueueChurn::default() }
+    Exporter { node: Arc::new(node), recorder: handle, churn: QueueChurn::default() }
 }
 
 fn declare(exporter: &Exporter, vhost: &str, queue: &str) {

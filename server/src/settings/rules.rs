@@ -14,6 +14,8 @@ use super::{Durability, ListenerTls, Settings};
 
 /// The longest name in either protocol: a short string of AMQP, in octets.
 const NAME_LEN_MAX: usize = 255;
+/// What a file of the log holds besides the body of its largest message: properties, and headers of its own. Octets.
+const LOG_FILE_OVERHEAD: u64 = 256 * 1024;
 /// What `sockaddr_un.sun_path` holds on Linux, without its NUL.
 const SOCKET_PATH_LEN_MAX: usize = 107;
 
@@ -70,6 +72,9 @@ pub fn all_bounds(s: &Settings) -> Vec<Bounds> {
         bounds("limits.pending_logins", s.limits.pending_logins, 1, 1_000_000),
         bounds("limits.outbox_low", s.limits.outbox_low, Size::kib(16), Size::gib(1)),
         bounds("limits.outbox_high", s.limits.outbox_high, Size::kib(64), Size::gib(4)),
+        bounds("store.log_file_size", s.store.log_file_size, Size::mib(1), Size::gib(1)),
+        bounds("store.message_memory", s.store.message_memory, Size::mib(1), Size::gib(64)),
+        bounds("store.read_cache", s.store.read_cache, Size::mib(1), Size::gib(64)),
         bounds(
             "auth.login_backoff",
             s.auth.login_backoff,
@@ -115,6 +120,15 @@ impl Rules<'_> {
             let message =
                 format!("`amqp.heartbeat` is {}; AMQP counts whole seconds", s.amqp.heartbeat);
             self.refuse("amqp.heartbeat", message, None);
+        }
+        let (message, file) = (s.amqp.max_message_size, s.store.log_file_size);
+        if message.octets() + LOG_FILE_OVERHEAD > file.octets() {
+            let message = format!(
+                "`amqp.max_message_size` ({message}) must be at least 256KiB below \
+                 `store.log_file_size` ({file}): a message lies in one file of the log"
+            );
+            let key = self.written_of("amqp.max_message_size", "store.log_file_size");
+            self.refuse(key, message, None);
         }
         let (low, high) = (s.limits.outbox_low, s.limits.outbox_high);
         if low >= high {
@@ -276,9 +290,10 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 pub fn warnings(s: &Settings, open_files: u64) -> Vec<String> {
     let mut warnings = Vec::new();
     match s.durability {
-        Durability::Memory => warnings.push(
-            "messages, definitions and users are kept in memory and are gone when the broker stops; \
-             a confirm says that every queue has the message, not that a disk has it"
+        Durability::Fsync => {}
+        Durability::Os => warnings.push(
+            "durability is \"os\": a confirm says that the operating system has the message, not that \
+             the disk has it; a power cut may lose the last seconds"
                 .into(),
         ),
     }

@@ -10,16 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{Addresses, ConnectionLimit, LogFilter, Memory, Secret, Size, TimeSpan};
 
-/// Where messages and definitions are kept, and so what a confirm says.
-///
-/// Only what the broker does is a value. The words of the durable store, which is not part of this
-/// version, are known so that whoever writes them learns why they are refused.
+/// When a persistent message counts as kept, and so what a confirm says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Durability {
-    /// In memory: they are gone when the broker stops. A confirm says that every queue has the
-    /// message.
-    Memory,
+    /// When it has reached the disk (fdatasync): it survives a power cut.
+    Fsync,
+    /// When the operating system has it: it survives the end of the broker, not of the machine.
+    Os,
 }
 
 impl Durability {
@@ -27,7 +25,8 @@ impl Durability {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Memory => "memory",
+            Self::Fsync => "fsync",
+            Self::Os => "os",
         }
     }
 }
@@ -37,11 +36,37 @@ impl TryFrom<String> for Durability {
 
     fn try_from(word: String) -> Result<Self, String> {
         match word.as_str() {
-            "memory" => Ok(Self::Memory),
-            "fsync" | "os" => Err(format!(
-                "{word:?} is refused: the durable store is not part of this version, use \"memory\""
-            )),
-            _ => Err(format!("{word:?} is not a durability: write \"memory\"")),
+            "fsync" => Ok(Self::Fsync),
+            "os" => Ok(Self::Os),
+            _ => Err(format!("{word:?} is not a durability: write \"fsync\" or \"os\"")),
+        }
+    }
+}
+
+/// `store`: the log of messages and definitions in the data directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Refuse to start on a damaged store, instead of setting the damage aside.
+    pub strict: bool,
+    /// Begin anew where a store has lost its log and every checkpoint.
+    pub accept_data_loss: bool,
+    /// One file of the log. No message can be larger.
+    pub log_file_size: Size,
+    /// Memory for persistent messages that wait in durable queues; the others stay on disk until their turn.
+    pub message_memory: Size,
+    /// Memory for blocks of old backlogs that were read.
+    pub read_cache: Size,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            strict: false,
+            accept_data_loss: false,
+            log_file_size: Size::mib(64),
+            message_memory: Size::mib(64),
+            read_cache: Size::mib(16),
         }
     }
 }
@@ -298,11 +323,11 @@ pub struct Auth {
     pub login_backoff: TimeSpan,
     /// Characters that a password must have when somebody sets it.
     pub min_password_length: u32,
-    /// The administrator made at each start.
+    /// The administrator made at the first start.
     pub default_user: String,
     /// The password of `default_user`.
     pub default_password: Secret,
-    /// The virtual host made at each start.
+    /// The virtual host made at the first start.
     pub default_vhost: String,
 }
 

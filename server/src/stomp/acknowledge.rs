@@ -5,23 +5,14 @@
 
 use std::sync::Arc;
 
-use broker_core::consumer::Entry;
-use broker_core::queue::Queue;
+use broker_core::consumer::{Entry, Fate};
+use broker_core::queue::{Queue, Settle};
 use proto_stomp::{Command, Frame, Version};
 
 use super::client::Client;
 use super::deliveries::{NotOutstanding, Resumable, Settled};
 use super::error::StompError;
 use super::subscription::flag;
-
-/// What becomes of deliveries that are settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Acked,
-    Requeued,
-    /// Dropped or dead-lettered.
-    Rejected,
-}
 
 /// A delivery that an ACK or NACK names, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +107,37 @@ impl Client {
         }
     }
 
+    /// Deliveries that a transaction settles, queue by queue; leaves the settlements that came before to
+    /// [`flush_settling`](Self::flush_settling), which is to be called first.
+    pub(super) fn settles_of(
+        &mut self,
+        settled: Vec<(Fate, Vec<Settled>)>,
+    ) -> (Vec<Settle>, Vec<u32>) {
+        for (fate, mut settled) in settled {
+            self.settle(fate, &mut settled);
+        }
+        let groups = std::mem::take(&mut self.settling.groups);
+        let slots = groups.iter().map(|group| group.slot).collect();
+        let settles = groups.into_iter().map(|Group { fate, queue, entries, .. }| {
+            if fate == Fate::Acked {
+                self.counters().acknowledged.increment(entries.len() as u64);
+            }
+            Settle { queue, fate, entries }
+        });
+        (settles.collect(), slots)
+    }
+
+    /// Subscriptions of which deliveries were settled may go, or have credit again.
+    pub(super) fn done_settling(&mut self, slots: Vec<u32>) {
+        let mut resumable = Vec::new();
+        {
+            let mut state = self.shared.outlet.lock();
+            state.deliveries.forget_done(slots.into_iter());
+            state.deliveries.take_fed(&mut resumable);
+        }
+        self.resume(resumable);
+    }
+
     /// Gives settled deliveries back to their queues, and lets those have credit that it gives.
     pub(super) fn flush_settling(&mut self) {
         if self.settling.groups.is_empty() {
@@ -137,13 +159,7 @@ impl Client {
             }
             self.carry_out(&queue, now);
         }
-        let mut resumable = Vec::new();
-        {
-            let mut state = self.shared.outlet.lock();
-            state.deliveries.forget_done(slots.into_iter());
-            state.deliveries.take_fed(&mut resumable);
-        }
-        self.resume(resumable);
+        self.done_settling(slots);
     }
 
     /// Offers consumers to their queues again.

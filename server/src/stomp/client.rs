@@ -21,7 +21,7 @@ use super::session::Shared;
 use super::subscribe::Subscribed;
 use super::transaction::Transactions;
 use crate::counters::{Protocol, ProtocolCounters};
-use crate::node::{BLOCKED_ALLOWANCE, Identity, Node};
+use crate::node::{BLOCKED_ALLOWANCE, Connection, Identity, Node};
 use crate::outbox::Outlet;
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -59,7 +59,9 @@ pub(super) struct Client {
     pub(super) effects: Effects,
     /// Octets that it has published while publishers are held; `None` when they are not, or it has not.
     pub(super) blocked: Option<usize>,
-    /// It has published to a queue whose consumers do not keep up.
+    /// When it last entered among those who wait for the log.
+    log_round: u64,
+    /// It has published to a queue whose consumers do not keep up, or the disk does not.
     pub(super) backlogged: bool,
 }
 
@@ -105,6 +107,7 @@ impl Client {
             settling: Settling::default(),
             effects: Effects::default(),
             blocked: None,
+            log_round: 0,
             backlogged: false,
         }
     }
@@ -158,7 +161,7 @@ impl Client {
                 return Ok(Next::GoOn);
             }
             Command::Commit => {
-                self.on_commit(frame, receipt, batch)?;
+                self.on_commit(frame, receipt)?;
                 return Ok(Next::GoOn);
             }
             // So does the farewell.
@@ -198,6 +201,7 @@ impl Client {
             self.write_receipt(receipt);
         } else {
             self.receipts.wait(position, receipt, of);
+            self.release_receipts();
         }
     }
 
@@ -206,6 +210,9 @@ impl Client {
         if self.receipts.is_empty() {
             return;
         }
+        // Before the mark is read: a move between the two is then not missed.
+        let connection: Arc<dyn Connection> = Arc::clone(&self.shared) as _;
+        self.node.log_waiters.enter(&connection, &mut self.log_round);
         let durable = self.node.broker.log.durable_up_to();
         let end = self.frame_end();
         let mut state = self.shared.outlet.lock();

@@ -297,6 +297,16 @@ impl StompError {
         Self::open("Message rejected", "A queue that the message was routed to is full.\n")
     }
 
+    /// The log takes no transaction.
+    pub(super) fn not_committed(reason: &str) -> Self {
+        Self::precondition(format!("not committed: {reason}"))
+    }
+
+    /// The log takes no messages.
+    pub(super) fn not_kept(reason: &str) -> Self {
+        Self::open("Message not kept", format!("The message was not kept: {reason}.\n"))
+    }
+
     pub(super) fn forced(reason: &str) -> Self {
         Self::reply(ReplyCode::CONNECTION_FORCED, reason)
     }
@@ -319,7 +329,8 @@ impl StompError {
             | Refusal::InvalidArgumentType { .. }
             | Refusal::InvalidMatch { .. }
             | Refusal::InUse { .. }
-            | Refusal::NotEmpty { .. } => ReplyCode::PRECONDITION_FAILED,
+            | Refusal::NotEmpty { .. }
+            | Refusal::NotKept { .. } => ReplyCode::PRECONDITION_FAILED,
             Refusal::Locked { .. } => ReplyCode::RESOURCE_LOCKED,
         };
         Self::reply(code, refusal)

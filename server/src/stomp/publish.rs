@@ -13,7 +13,7 @@ use broker_core::access::Access;
 use broker_core::log::LogPosition;
 use broker_core::message::LARGE_BODY_LEN;
 use broker_core::name::{ExchangeName, QueueName};
-use broker_core::queue::{BATCH_MAX, Queue};
+use broker_core::queue::{BATCH_MAX, Queue, Share};
 use broker_core::vhost::DeclaredQueue;
 use broker_core::{Attributes, Message, Publication, Refusal, Resource, Spans};
 use proto_amqp::properties::{self, Properties};
@@ -57,10 +57,6 @@ pub(super) struct Batch {
     groups: Vec<Group>,
     /// Lists that groups have given back.
     spares: Vec<Vec<u32>>,
-    /// Where the log has to come for all that was handed over since the last [`begin`](Self::begin).
-    pub(super) position: LogPosition,
-    /// Whether a queue has refused one of them.
-    pub(super) refused: bool,
 }
 
 /// A message of a batch.
@@ -96,10 +92,13 @@ struct Outgoing<'m> {
 }
 
 impl Batch {
-    /// Starts to note position and refusals anew.
-    pub(super) fn begin(&mut self) {
-        self.position = LogPosition::default();
-        self.refused = false;
+    /// Whether a message goes to several queues of which the log keeps some.
+    fn needs_one_step(&self) -> bool {
+        let copies: usize = self.groups.iter().map(|group| group.indices.len()).sum();
+        let routed = self.messages.iter().filter(|pending| pending.routed).count();
+        copies > routed
+            && self.groups.iter().any(|group| group.queue.spec.durable)
+            && self.messages.iter().any(|pending| pending.content.is_persistent())
     }
 
     fn is_full(&self) -> bool {
@@ -170,11 +169,10 @@ impl Batch {
         self.messages.push(pending);
     }
 
-    /// Forgets what nobody will hand over, and what was noted. The rest is set anew before it is used.
+    /// Forgets what nobody will hand over. The rest is set anew before it is used.
     pub(super) fn abandon(&mut self) {
         self.groups.clear();
         self.clear();
-        self.begin();
     }
 
     /// Forgets what was handed over, but keeps the room.
@@ -189,6 +187,13 @@ impl Batch {
 }
 
 impl Content {
+    fn is_persistent(&self) -> bool {
+        match self {
+            Self::Gathered { attributes, .. } => attributes.persistent,
+            Self::Owned(message) => message.attributes().persistent,
+        }
+    }
+
     fn publication<'o>(&self, octets: &'o [u8]) -> Publication<'o> {
         match self {
             Self::Gathered { range, spans, attributes } => Publication::Borrowed {
@@ -370,21 +375,15 @@ impl Client {
         Ok(declared)
     }
 
-    /// Adds a message of a transaction to a batch that has [begun](Batch::begin).
-    pub(super) fn publish(&mut self, message: Message, route: &Route, batch: &mut Batch) {
-        let body_len = message.body_len();
-        batch.push(route, Content::Owned(message), body_len, None);
-        if batch.is_full() {
-            self.flush_sends(batch);
-        }
-    }
-
     /// Hands the messages of a batch to their queues and answers for them.
     pub(super) fn flush_sends(&mut self, batch: &mut Batch) {
         if batch.messages.is_empty() {
             return;
         }
         let now = self.node.clock.now();
+        if batch.needs_one_step() {
+            self.publish_in_one_step(batch, now);
+        }
         while let Some(mut group) = batch.groups.pop() {
             self.publish_group(&group, batch, now);
             group.indices.clear();
@@ -394,11 +393,44 @@ impl Client {
         }
         self.count(&batch.messages);
         self.answer(batch);
-        for pending in &batch.messages {
-            batch.position = batch.position.max(pending.position);
-            batch.refused |= pending.refused;
-        }
         batch.clear();
+    }
+
+    /// Some messages go to several durable queues: the log has all of the batch or nothing.
+    fn publish_in_one_step(&mut self, batch: &mut Batch, now: u64) {
+        let Batch { messages, octets, groups, .. } = batch;
+        let publications: Vec<Publication<'_>> =
+            messages.iter().map(|pending| pending.content.publication(octets)).collect();
+        let mut shares: Vec<Share> =
+            groups.drain(..).map(|Group { queue, indices }| Share { queue, indices }).collect();
+        let done = self.vhost.publish_together(&publications, &mut shares, now);
+        drop(publications);
+        match done {
+            Ok(done) => {
+                self.backlogged |= done.backlogged;
+                for pending in messages.iter_mut().filter(|pending| pending.routed) {
+                    pending.position = done.position;
+                }
+                for index in done.rejected {
+                    if let Some(pending) = messages.get_mut(index as usize) {
+                        pending.refused = true;
+                    }
+                }
+            }
+            Err(error) => {
+                for pending in messages.iter_mut().filter(|pending| pending.routed) {
+                    pending.refused = true;
+                }
+                self.say_unkept(&error.to_string());
+            }
+        }
+    }
+
+    /// The log has refused messages: their sender is told, once for all of them.
+    fn say_unkept(&self, reason: &str) {
+        let end = self.frame_end();
+        let mut state = self.shared.outlet.lock();
+        StompError::not_kept(reason).write(None, state.out.octets(), end);
     }
 
     fn publish_group(&mut self, group: &Group, batch: &mut Batch, now: u64) {
@@ -421,7 +453,22 @@ impl Client {
                 pending.refused = true;
             }
         }
+        if let Some(reason) = self.effects.log_refused.take() {
+            self.say_unkept(&reason);
+        }
         self.carry_out(queue, now);
+    }
+
+    /// Counts a message of a transaction.
+    pub(super) fn count_one(&self, body_len: usize, routed: bool) {
+        let counters = self.counters();
+        counters.received.increment(1);
+        if routed {
+            counters.routed.increment(1);
+        } else {
+            counters.unroutable_dropped.increment(1);
+        }
+        counters.sizes.record(body_len as u64, 1);
     }
 
     fn count(&self, messages: &[Pending]) {
@@ -464,6 +511,7 @@ impl Client {
         let counters = self.counters();
         counters.received_confirm.increment(asked as u64);
         counters.confirmed.increment(at_once);
+        self.release_receipts();
     }
 }
 

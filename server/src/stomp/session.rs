@@ -475,7 +475,9 @@ impl crate::driver::Session for Session {
         }
         self.on_commands(commands);
         if self.paused_until.is_some_and(|until| until <= Instant::now()) {
-            self.paused_until = None;
+            // The disk may need more time.
+            let pressed = self.node.broker.log.is_pressed();
+            self.paused_until = pressed.then(|| Instant::now() + BACKLOG_PAUSE);
         }
     }
 

@@ -6,20 +6,21 @@
 //! messages are durable.
 // RabbitMQ: carries the frames out one by one and stops at the first that fails.
 
-use broker_core::Message;
+use broker_core::consumer::Fate;
 use broker_core::log::LogPosition;
 use broker_core::name::ExchangeName;
+use broker_core::{Message, Publication};
 use proto_amqp::properties;
 use proto_stomp::{Command, Frame};
 
-use super::acknowledge::{Fate, Settlement};
+use super::acknowledge::Settlement;
 use super::client::{Client, Map};
 use super::deliveries::{NotOutstanding, Settled};
 use super::error::StompError;
-use super::publish::Batch;
 use super::receipts::Of;
 use super::routes::Route;
 use crate::settings::TxReceipt;
+use crate::shares::Shares;
 
 /// A transaction that is open.
 #[derive(Debug, Default)]
@@ -153,31 +154,36 @@ impl Client {
         Ok(())
     }
 
+    /// All of it in one step: messages first, then acknowledgements.
     pub(super) fn on_commit(
         &mut self,
         frame: &Frame<'_>,
         receipt: Option<&[u8]>,
-        batch: &mut Batch,
     ) -> Result<(), StompError> {
         let transaction = self.transactions.take(name_of(Command::Commit, frame)?)?;
         let Transaction { sends, settlements, .. } = transaction;
         let routes = self.routes_of(&sends)?;
         let settled = self.take_settled(&settlements)?;
-        batch.begin();
+        self.flush_settling();
+        let mut shares = Shares::default();
+        let mut publications = Vec::with_capacity(sends.len());
         let mut receipts = Vec::new();
         for (Send { message, receipt, .. }, route) in sends.into_iter().zip(&routes) {
-            self.publish(message, route, batch);
+            self.count_one(message.body_len(), !route.queues.is_empty());
+            shares.add(&route.queues, publications.len());
+            publications.push(Publication::Owned(message));
             receipts.extend(receipt);
         }
-        self.flush_sends(batch);
-        for (fate, mut settled) in settled {
-            self.settle(fate, &mut settled);
-        }
-        self.flush_settling();
-        if batch.refused {
+        let (settles, slots) = self.settles_of(settled);
+        let now = self.node.clock.now();
+        let done = self.vhost.commit(&publications, &mut shares.list, settles, now);
+        self.done_settling(slots);
+        let outcome = done.map_err(|error| StompError::not_committed(&error.to_string()))?;
+        self.backlogged |= outcome.backlogged;
+        if !outcome.rejected.is_empty() {
             return Err(StompError::partial_commit());
         }
-        self.answer_commit(batch.position, receipt, &receipts);
+        self.answer_commit(outcome.position, receipt, &receipts);
         Ok(())
     }
 

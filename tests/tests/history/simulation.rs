@@ -141,6 +141,8 @@ pub(super) struct Simulation {
     next_tx: u64,
     /// All that was published for certain, and where to.
     published: Vec<(MessageId, Vec<usize>)>,
+    /// Octets of padding in each body.
+    paddings: BTreeMap<MessageId, usize>,
     /// What somebody has sent an ack for, with or without transaction.
     ack_sent: BTreeSet<Place>,
     confirmed: BTreeSet<MessageId>,
@@ -171,6 +173,7 @@ impl Simulation {
             next_seq: 0,
             next_tx: 0,
             published: Vec::new(),
+            paddings: BTreeMap::new(),
             ack_sent: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             delivered: BTreeSet::new(),
@@ -260,6 +263,7 @@ impl Simulation {
         self.next_seq += 1;
         let id = MessageId { producer: producer.try_into().unwrap(), seq: self.next_seq };
         let padding = self.rng.random_range(0..20);
+        self.paddings.insert(id, padding);
         let mut queues: Vec<usize> = (0..QUEUES).filter(|_| self.chance(2)).collect();
         if queues.is_empty() {
             queues.push(self.rng.random_range(0..QUEUES));
@@ -424,19 +428,15 @@ impl Simulation {
 
     /// A client receives octets.
     fn arrive(&mut self, client: usize, queue: usize, id: MessageId, redelivered: bool) {
-        let published = self.entries.iter().find_map(|entry| match &entry.event {
-            Event::Published { id: other, crc, .. } if *other == id => Some(*crc),
-            _ => None,
-        });
-        let padding = (0..20).find(|padding| Some(Body::new(id, *padding).crc) == published);
-        let mut body = Body::new(id, padding.unwrap_or_default());
+        let padding = self.paddings.get(&id).copied().unwrap_or_default();
+        let mut body = Body::new(id, padding);
         if self.fails(Fault::FlipsAnOctet, 20) {
             let at = self.rng.random_range(0..body.octets.len());
             body.octets[at] ^= 1 << self.rng.random_range(0..8);
             self.injected += 1;
         }
         if self.fails(Fault::SwapsBodies, 20) {
-            body = Body::new(id, 21);
+            body = Body::new(id, padding + 1);
             self.injected += 1;
         }
         let queue = name(queue);

@@ -33,9 +33,10 @@ pub(super) fn text(node: &str, status: &Value) -> String {
         (
             "Data directory",
             format!(
-                "Node data directory: {}\nDurability: {}",
+                "Node data directory: {}\nDurability: {}\nDamage in the store: {}",
                 of("/data_directory"),
-                of("/durability")
+                of("/durability"),
+                damage(status)
             ),
         ),
         ("Alarms", alarms),
@@ -97,6 +98,13 @@ pub(super) fn listeners(rows: &Value) -> String {
     rows.as_array().into_iter().flatten().map(row).collect()
 }
 
+/// What is damaged in the store, a line each.
+fn damage(status: &Value) -> String {
+    let damage = status.get("damage").and_then(Value::as_array);
+    let lines: Vec<&str> = damage.into_iter().flatten().filter_map(Value::as_str).collect();
+    if lines.is_empty() { "(none)".to_owned() } else { format!("\n{}", lines.join("\n")) }
+}
+
 /// The alarms in a status, by name.
 pub(super) fn alarms(status: &Value) -> Vec<&str> {
     let alarms = status.get("alarms").and_then(Value::as_array);
@@ -127,5 +135,6 @@ mod tests {
         let text = text("warren@host", &json!({ "memory": { "rss": null }, "alarms": ["disk"] }));
         assert!(text.contains("Total memory used: unknown"), "{text}");
         assert!(text.contains("Alarms\n\ndisk\n"), "{text}");
+        assert!(text.contains("Damage in the store: (none)"), "{text}");
     }
 }

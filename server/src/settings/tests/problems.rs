@@ -71,7 +71,7 @@ fn a_value_of_the_wrong_type_says_what_it_must_be() {
         ("auth.loopback_only_users = \"guest\"", "must be a list in brackets, not \"guest\""),
         ("tls.min_version = 1.2", "must be a word in quotes"),
         ("tls.min_version = \"1.1\"", "must be \"1.2\" or \"1.3\", not \"1.1\""),
-        ("durability = \"disk\"", "\"disk\" is not a durability: write \"memory\""),
+        ("durability = \"disk\"", "\"disk\" is not a durability: write \"fsync\" or \"os\""),
         ("durability = 5", "`durability` must be a string in quotes, not 5"),
         ("log.level = \"inof\"", "\"inof\" is not a log level"),
         ("amqp = 5", "`amqp` is a section, not an integer"),
@@ -152,29 +152,21 @@ fn no_problem_shows_a_password() {
 }
 
 #[test]
-fn the_durable_store_is_refused_with_the_reason_wherever_it_is_asked_for() {
-    let desk = Desk::new("durability = \"fsync\"\n")
-        .variable("WARREN_DURABILITY", "os")
-        .set("durability=fsync");
-    let refused = |word: &str| {
-        format!(
-            "error: `durability`: {word:?} is refused: the durable store is not part of this version, \
-             use \"memory\"\n --> "
-        )
-    };
-    assert_eq!(
-        desk.problems(),
-        format!(
-            "{}DIR/warren.toml:1:14\n  |\n1 | durability = \"fsync\"\n  |              ^^^^^^^\n\
-             {}environment variable WARREN_DURABILITY\n{}--set durability",
-            refused("fsync"),
-            refused("os"),
-            refused("fsync"),
-        )
-    );
-    let settings = Desk::new("durability = \"memory\"").settings();
-    assert_eq!(settings.durability, Durability::Memory);
-    assert_eq!(settings.durability.word(), "memory");
+fn durability_is_one_of_two_words() {
+    for (word, durability) in [("fsync", Durability::Fsync), ("os", Durability::Os)] {
+        let settings = Desk::new(&format!("durability = \"{word}\"")).settings();
+        assert_eq!(settings.durability, durability);
+        assert_eq!(settings.durability.word(), word);
+    }
+    assert_eq!(Settings::default().durability, Durability::Fsync);
+}
+
+#[test]
+fn a_message_has_room_in_a_file_of_the_log() {
+    Desk::new("amqp.max_message_size = \"64MiB\"").says(&[
+        "`amqp.max_message_size` (64MiB) must be at least 256KiB below `store.log_file_size` (64MiB)",
+    ]);
+    Desk::new("amqp.max_message_size = \"512MiB\"\nstore.log_file_size = \"1GiB\"").settings();
 }
 
 #[test]

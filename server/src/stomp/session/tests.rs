@@ -6,14 +6,19 @@ use crate::driver::Session as _;
 use crate::node::{Alarm, BLOCKED_ALLOWANCE};
 use crate::settings::Settings;
 use broker_core::Broker;
-use broker_core::log::{DurableWatcher, Log, Record};
+use broker_core::log::budget::Budget;
+use broker_core::log::{DurableWatcher, Log};
 use broker_core::name::QueueName;
+use broker_core::queue::{Queue, QueueId};
+use broker_core::storage::{Batch, MessageBlock, StorageError};
+use std::sync::Weak;
 
 /// A log whose mark moves when it is told.
 #[derive(Debug, Default)]
 struct SlowLog {
     end: AtomicU64,
     mark: AtomicU64,
+    budget: Arc<Budget>,
 }
 
 impl SlowLog {
@@ -24,9 +29,12 @@ impl SlowLog {
 }
 
 impl Log for SlowLog {
-    fn append(&self, records: &mut dyn Iterator<Item = Record<'_>>) -> LogPosition {
-        let count = records.count() as u64;
-        LogPosition(self.end.fetch_add(count, Ordering::SeqCst) + count)
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn append(&self, _: &Batch<'_>) -> Result<LogPosition, StorageError> {
+        Ok(LogPosition(self.end.fetch_add(1, Ordering::SeqCst) + 1))
     }
 
     fn durable_up_to(&self) -> LogPosition {
@@ -34,12 +42,30 @@ impl Log for SlowLog {
     }
 
     fn watch(&self, _: Arc<dyn DurableWatcher>) {}
+
+    fn read(&self, _: QueueId, _: u64, _: usize) -> Result<Option<MessageBlock>, StorageError> {
+        Ok(None)
+    }
+
+    fn load_soon(&self, _: Weak<Queue>) {}
+
+    fn is_pressed(&self) -> bool {
+        false
+    }
+
+    fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    fn epoch(&self) -> u64 {
+        0
+    }
 }
 
 /// A session that has logged in, and its log.
 async fn logged_in() -> (Session, Arc<SlowLog>) {
     let log = Arc::new(SlowLog::default());
-    let mut node = Node::new(Settings::default(), Counters::new(&metrics::NoopRecorder));
+    let mut node = Node::in_memory(Settings::default(), Counters::new(&metrics::NoopRecorder));
     node.broker = Broker::new(Arc::clone(&log) as Arc<_>, Vec::new());
     node.broker.bootstrap("/", "guest", b"guest").unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
