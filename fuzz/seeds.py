@@ -3,7 +3,8 @@
 
 The octets are put together here and not by the crates under test, so that a mistake in a writer does
 not hide the same mistake in a reader. The formats of the inputs are at the head of src/<target>.rs.
-Run it after changing it; the seeds are committed.
+Run it after changing it; the seeds are committed. The store's are taken from its golden files, which
+are held still.
 """
 
 import pathlib
@@ -481,6 +482,101 @@ STRANGERS = {
     "amqplain_deep": short("LOGIN") + b"F" + long(nested(40)),
 }
 
+# ---- the store ----
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "broker-core/tests/golden/v1"
+
+
+def golden(start):
+    """A file of the golden store; its name ends with its length, and zeros at its end are left out."""
+    (path,) = (path for path in GOLDEN.iterdir() if path.name.startswith(start))
+    return path.read_bytes()
+
+
+def whole(start):
+    (path,) = (path for path in GOLDEN.iterdir() if path.name.startswith(start))
+    return golden(start).ljust(int(path.name.split("@")[1]), b"\0")
+
+
+LOG = golden("wal+0000000000000003")
+SEGMENT = whole("seg+0000000000000001")
+# The first record of the first frame, at its position; the first message of the first extent, of its queue.
+RECORD = LOG[4096 + 40 : 4096 + 48] + LOG[4096 + 64 :]
+MESSAGE = SEGMENT[64 + 16 : 64 + 24] + SEGMENT[64 + 48 :]
+
+STORE_RECORDS = {
+    "log_file_header": u8(0) + LOG[:64],
+    "frame": u8(1) + LOG[4096 : 4096 + 64],
+    "record": u8(2) + RECORD[:512],
+    "record_cut": u8(2) + RECORD[:60],
+    "message": u8(3) + MESSAGE[:256],
+    "segment": u8(4) + SEGMENT,
+    "segment_without_footer": u8(4) + SEGMENT[:-88],
+    "segment_of_many": u8(4) + whole("seg+0000000000000000"),
+    "checkpoint": u8(5) + golden("ckpt+0000000000000003"),
+    "checkpoint_newer": u8(5) + golden("ckpt+0000000000000004"),
+    "format": u8(6) + golden("FORMAT"),
+    "log": u8(7) + LOG,
+    "log_end": u8(7) + golden("wal+0000000000000005"),
+}
+
+# The files by name: two checkpoints, FORMAT, two segments, four log files.
+FILES = {name: number for number, name in enumerate(
+    ["FORMAT", "ckpt3", "ckpt4", "seg0", "seg1", "wal3", "wal4", "wal5", "wal6"]
+)}
+
+
+def overwritten(name, at, octets):
+    return u8(0) + u8(FILES[name]) + u64(at) + short(octets)
+
+
+def cut(name, at):
+    return u8(1) + u8(FILES[name]) + u64(at)
+
+
+def removed(name):
+    return u8(2) + u8(FILES[name])
+
+
+def swapped(name, other):
+    return u8(3) + u8(FILES[name]) + u8(FILES[other])
+
+
+def made(kind, number, octets):
+    return u8(4) + u8(kind) + u8(number) + short(octets)
+
+
+def sealed(name):
+    return u8(5) + u8(FILES[name])
+
+
+def zeroed(name, at):
+    return u8(6) + u8(FILES[name]) + u64(at)
+
+
+STORE_CHANGES = {
+    "golden": b"",
+    "rotten_message": overwritten("seg0", 300, b"\xff"),
+    "rotten_frame": overwritten("wal3", 4200, b"\xff"),
+    "zeroed_sector": zeroed("wal4", 4096),
+    "cut_checkpoint": cut("ckpt4", 400),
+    "cut_log": cut("wal4", 5000),
+    "no_format": removed("FORMAT"),
+    "no_log": b"".join(removed(name) for name in ("wal6", "wal5", "wal4", "wal3")),
+    "no_checkpoints": removed("ckpt4") + removed("ckpt3"),
+    "no_segment": removed("seg0"),
+    "swapped_logs": swapped("wal3", "wal4"),
+    "swapped_segments": swapped("seg0", "seg1"),
+    "segment_as_checkpoint": swapped("seg0", "ckpt4"),
+    "stranger": made(0, 9, LOG[:64]) + made(1, 9, b"") + made(3, 1, b"x") + made(4, 4, b""),
+    "format_of_nothing": made(0xFF, 0, b"warren store\nversion 2\n"),
+    "forged_record": overwritten("wal3", 4096 + 64 + 8, b"\x04") + sealed("wal3"),
+    "forged_sequence": overwritten("wal3", 4096 + 64 + 48, b"\xff" * 8) + sealed("wal3"),
+    "forged_extent": overwritten("seg0", 64 + 24, b"\xff" * 16) + sealed("seg0"),
+    "forged_checkpoint": overwritten("ckpt4", 110, b"\xff" * 8) + sealed("ckpt4"),
+    "forged_format": overwritten("FORMAT", 21, b"7") + sealed("FORMAT"),
+}
+
 CORPORA = {
     "amqp_frame": {
         name: u8(frame_max) + u64(index * 0x9E3779B97F4A7C15 % 2**64) + stream
@@ -521,6 +617,12 @@ CORPORA = {
         name: u8(choice) + u64(index * 0x9E3779B97F4A7C15 % 2**64) + stream
         for index, (name, (choice, stream)) in enumerate(STOMP_STREAMS.items(), 1)
     },
+    "store_record": STORE_RECORDS,
+    "store_open": {
+        name: u8(0) + u8(index) + changes
+        for index, (name, changes) in enumerate(STORE_CHANGES.items())
+    }
+    | {"empty_directory": u8(1) + u8(0), "files_without_store": u8(1) + u8(5) + made(0, 0, LOG[:64])},
     "topic": TOPICS,
     "sasl": STRANGERS,
 }

@@ -181,6 +181,9 @@ mod error;
 mod format_file;
 mod frame;
 mod fs;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod log;
 mod maintenance;

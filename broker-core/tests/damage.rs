@@ -157,7 +157,7 @@ fn judge(specimen: &Specimen, fs: &SimFs, what: &str) -> bool {
     assert!(definitions == specimen.expected.definitions || is_reported, "{what}: definitions");
     // The loss is settled: what is left survives another start, and new messages too.
     let body = b"after the damage";
-    let target = broker_core::storage::MessageRef { queue: 999, seq: 1 };
+    let target = MessageRef { queue: 999, seq: 1 };
     let mut batch = broker_core::storage::Batch::new();
     batch.enqueue(std::slice::from_ref(&target), 0, b"", body);
     engine.append(&batch).unwrap();

@@ -2,7 +2,10 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     reason = "a test that panics has failed, and says where"
 )]
 
@@ -63,7 +66,7 @@ fn every_phase_says_how_much_it_has_to_do_and_how_far_it_is() {
     let (_, recovered) = open(&crashed, Some(progress));
     assert_eq!(recovered.replayed_octets, written);
     let scan = phase(&told, OpenPhase::Scan);
-    assert_eq!(scan[0], OpenProgress { phase: OpenPhase::Scan, done: 0, total: 2 * 64 << 20 });
+    assert_eq!(scan[0], OpenProgress { phase: OpenPhase::Scan, done: 0, total: 128 << 20 });
     assert!(scan.len() > 5, "{scan:?}");
     let replay = phase(&told, OpenPhase::Replay);
     assert_eq!(replay[0].total, written);

@@ -100,7 +100,7 @@ fn words(key: &[u8]) -> Vec<&[u8]> {
 
 impl Field {
     fn declare() -> Self {
-        let vhost = Broker::new(Arc::new(MemoryLog), Vec::new())
+        let vhost = Broker::new(Arc::new(MemoryLog::default()), Vec::new())
             .add_vhost("/")
             .expect("a new broker has no virtual host");
         let exchange = ExchangeName::new("patterns").expect("a short name");

@@ -18,7 +18,7 @@ use crate::node::Clock;
 use crate::settings::{Durability, Settings};
 
 /// The directory of the store, inside the data directory.
-const STORE_DIR: &str = "store";
+pub(crate) const STORE_DIR: &str = "store";
 
 /// What opening the store has found.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ pub(crate) fn directory(settings: &Settings) -> PathBuf {
     settings.data_dir.join(STORE_DIR)
 }
 
-fn options(settings: &Settings) -> Options {
+/// How the settings want the store.
+pub(crate) fn options(settings: &Settings) -> Options {
     let defaults = Options::default();
     let file_len = settings.store.log_file_size.octets() / 4096 * 4096;
     Options {

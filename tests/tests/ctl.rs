@@ -345,6 +345,21 @@ async fn stop_stops_the_broker() {
 }
 
 #[tokio::test]
+async fn the_log_of_a_program_with_a_broker_inside_is_its_own() {
+    let broker = TestBroker::start().await;
+    let (code, err) = refused(&broker, "set_log_level debug").await;
+    assert_eq!(code, 69);
+    assert!(err.contains("a log of its own"), "{err}");
+    let (code, err) = refused(&broker, "set_log_level info,loud").await;
+    assert_eq!(code, 64);
+    assert!(err.contains("\"loud\" is not a log level"), "{err}");
+    // rabbitmqctl's words are understood: they get as far as ours.
+    for level in ["none", "critical", "warning"] {
+        assert_eq!(refused(&broker, &format!("set_log_level {level}")).await.0, 69, "{level}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_broker_does_not_take_the_socket_of_the_first() {
     let broker = TestBroker::start().await;
     let socket = broker.data_dir().join("warren.sock");

@@ -172,7 +172,7 @@ async fn guess(broker: &TestBroker, count: usize) -> Vec<stomp::Peer> {
         let connect = OwnedFrame::new(Command::Connect)
             .header("accept-version", "1.2")
             .header("login", "guest")
-            .header("passcode", &format!("guess {number}"));
+            .header("passcode", format!("guess {number}"));
         peer.send(&connect).await;
         peers.push(peer);
     }

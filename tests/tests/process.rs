@@ -127,7 +127,7 @@ fn ping_as_nobody(binary: &Path, socket: &Path) -> Option<Output> {
     const NOBODY: u32 = 65534;
     let own = fs::metadata("/proc/self").unwrap().uid();
     if own != 0 {
-        println!("not tried: only root can become somebody else, and this is uid {own}");
+        eprintln!("not tried: only root can become somebody else, and this is uid {own}");
         return None;
     }
     let mut command = Command::new(binary);
@@ -135,7 +135,7 @@ fn ping_as_nobody(binary: &Path, socket: &Path) -> Option<Output> {
     match command.uid(NOBODY).gid(NOBODY).output() {
         Ok(output) => Some(output),
         Err(error) => {
-            println!("not tried: cannot run a program as uid {NOBODY}: {error}");
+            eprintln!("not tried: cannot run a program as uid {NOBODY}: {error}");
             None
         }
     }

@@ -117,6 +117,22 @@ pub(super) fn read_full(file: &dyn File, offset: u64, buf: &mut [u8]) -> io::Res
     Ok(done)
 }
 
+/// Puts the `len` octets from `offset` on in the place of what `octets` holds, or as many as the
+/// file has: no more is allocated than there is, whatever a damaged header says.
+pub(super) fn read_up_to(
+    file: &dyn File,
+    offset: u64,
+    len: u64,
+    octets: &mut Vec<u8>,
+) -> io::Result<()> {
+    octets.clear();
+    let there = file.size()?.saturating_sub(offset);
+    octets.resize(super::octets::to_usize(len.min(there)), 0);
+    let read = read_full(file, offset, octets);
+    octets.truncate(read.as_ref().map_or(0, |read| *read));
+    read.map(|_| ())
+}
+
 /// Fills `buf` from `offset`; a file that ends before is `UnexpectedEof`.
 pub(super) fn read_exact(file: &dyn File, offset: u64, buf: &mut [u8]) -> io::Result<()> {
     if read_full(file, offset, buf)? == buf.len() {

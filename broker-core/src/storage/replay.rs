@@ -15,7 +15,7 @@ use super::batch::{MessageRef, SeqRange};
 use super::damage::{Damage, LostMessages};
 use super::engine::{Frame, Paths};
 use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN, footprint};
-use super::fs::{File, FileSystem, read_full};
+use super::fs::{File, FileSystem, read_full, read_up_to};
 use super::index::{Effect, Index, NewSegment};
 use super::log::FramePlace;
 use super::octets::{crc, len_u32, to_usize};
@@ -170,22 +170,19 @@ impl<'a> Replay<'a> {
     /// Reads a payload and checks it.
     fn read(&self, frame: &ChainFrame, octets: &mut Vec<u8>) -> Result<(), Unsound> {
         octets.clear();
-        octets.resize(to_usize(u64::from(frame.header.payload_len)), 0);
         let Some(file) = self.file(frame) else {
             return Err(Unsound::CutOff);
         };
-        match read_full(&*file.file, frame.offset + FRAME_HEADER_LEN as u64, octets) {
-            Err(error) => {
-                octets.clear();
-                Err(Unsound::Unreadable(error))
-            }
-            Ok(read) if read < octets.len() => {
-                octets.truncate(read);
-                Err(Unsound::CutOff)
-            }
-            Ok(_) if crc(&[octets]) != frame.header.payload_crc => Err(Unsound::BadChecksum),
-            Ok(_) => Ok(()),
+        let start = frame.offset + FRAME_HEADER_LEN as u64;
+        let len = u64::from(frame.header.payload_len);
+        read_up_to(&*file.file, start, len, octets).map_err(Unsound::Unreadable)?;
+        if (octets.len() as u64) < len {
+            return Err(Unsound::CutOff);
         }
+        if crc(&[octets]) != frame.header.payload_crc {
+            return Err(Unsound::BadChecksum);
+        }
+        Ok(())
     }
 
     fn replay_frame(&mut self, frame: &ChainFrame, octets: &mut Vec<u8>, is_read: bool) {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN, FileHeader, FrameHeader};
-use super::fs::{File, read_exact, read_full};
+use super::fs::{File, read_full, read_up_to};
 use super::octets::{crc, to_usize};
 use super::progress::Meter;
 
@@ -154,9 +154,11 @@ pub(super) fn chain(files: &[ScannedFile]) -> Chain {
 }
 
 fn payload_is_sound(file: &ScannedFile, frame: &ChainFrame) -> bool {
-    let mut payload = vec![0; to_usize(u64::from(frame.header.payload_len))];
     let start = frame.offset + FRAME_HEADER_LEN as u64;
-    read_exact(&*file.file, start, &mut payload).is_ok()
+    let len = u64::from(frame.header.payload_len);
+    let mut payload = Vec::new();
+    read_up_to(&*file.file, start, len, &mut payload).is_ok()
+        && payload.len() as u64 == len
         && crc(&[&payload]) == frame.header.payload_crc
 }
 

@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{IoContext, StorageError};
-use super::fs::{File, FileSystem, read_exact, read_full, write_full};
+use super::fs::{File, FileSystem, read_exact, read_full, read_up_to, write_full};
 use super::index::{Extent, NewSegment};
 use super::octets::{Put, Reader, align_up, crc, len_u32, to_usize};
 use super::record::content_crc;
 use super::{FORMAT_VERSION, NodeId, SeqRange};
 
 const FILE_MAGIC: &[u8; 8] = b"WARRENSG";
-const FILE_HEADER_LEN: u64 = 64;
+pub(super) const FILE_HEADER_LEN: u64 = 64;
 const EXTENT_MAGIC: &[u8; 4] = b"WEXT";
 pub(super) const EXTENT_HEADER_LEN: usize = 48;
-const MESSAGE_HEADER_LEN: usize = 32;
+pub(super) const MESSAGE_HEADER_LEN: usize = 32;
 const FOOTER_MAGIC: &[u8; 8] = b"WARRENSF";
-const TRAILER_LEN: u64 = 48;
+pub(super) const TRAILER_LEN: u64 = 48;
 const FOOTER_ENTRY_LEN: usize = 40;
 /// Octets gathered before a write.
 const WRITE_LEN: usize = 1 << 20;
@@ -45,7 +45,7 @@ impl<'a> StoredMessage<'a> {
         to_usize(align_up(len as u64, 8))
     }
 
-    fn encode(&self, queue: u64, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, queue: u64, out: &mut Vec<u8>) {
         let start = out.len();
         let mut fields = Vec::with_capacity(MESSAGE_HEADER_LEN);
         fields.put_u32(len_u32(self.encoded_len()));
@@ -62,7 +62,7 @@ impl<'a> StoredMessage<'a> {
     }
 
     /// Reads the message at the front of `octets`; `None` when its header is not sound.
-    fn decode(octets: &'a [u8], queue: u64) -> Option<(Self, usize)> {
+    pub(super) fn decode(octets: &'a [u8], queue: u64) -> Option<(Self, usize)> {
         let mut reader = Reader::new(octets);
         let sealed = reader.u32()?;
         let mut fields = reader;
@@ -464,9 +464,8 @@ pub(super) struct ExtentOctets {
 impl ExtentOctets {
     /// Reads an extent and checks it. When its checksum fails, each message is judged by its own.
     pub(super) fn read(file: &dyn File, queue: u64, extent: &Extent) -> io::Result<Self> {
-        let mut octets = vec![0; to_usize(u64::from(extent.len))];
-        let read = read_full(file, extent.offset, &mut octets)?;
-        octets.truncate(read);
+        let mut octets = Vec::new();
+        read_up_to(file, extent.offset, u64::from(extent.len), &mut octets)?;
         let is_sound = ExtentHeader::decode(&octets).is_some_and(|header| {
             let payload = octets.get(EXTENT_HEADER_LEN..).unwrap_or_default();
             header.queue == queue

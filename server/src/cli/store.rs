@@ -22,6 +22,7 @@ use broker_core::storage::{
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{SettingsArgs, exit, print};
+use crate::store::STORE_DIR;
 use names::QueueNames;
 use watch::Watch;
 
@@ -99,7 +100,7 @@ pub fn run(args: &StoreArgs) -> ExitCode {
     | StoreCommand::Verify(target)
     | StoreCommand::Repair(RepairArgs { target, .. })) = &args.command;
     let store = match target.find() {
-        Ok(directory) => Store { directory, format: target.formatter },
+        Ok(store) => store,
         Err(code) => return code,
     };
     let done = match &args.command {
@@ -111,22 +112,29 @@ pub fn run(args: &StoreArgs) -> ExitCode {
 }
 
 impl StoreTarget {
-    /// The directory of the store itself.
-    fn find(&self) -> Result<PathBuf, ExitCode> {
-        let data_dir = match &self.directory {
-            Some(directory) => directory.clone(),
-            None => self.settings.load()?.settings.data_dir,
+    /// Where the store is, and how the broker opens it.
+    fn find(&self) -> Result<Store, ExitCode> {
+        let (data_dir, options) = match &self.directory {
+            Some(directory) => (directory.clone(), Options::default()),
+            None => {
+                let settings = self.settings.load()?.settings;
+                let options = crate::store::options(&settings);
+                // Damage is to be found, or repaired; a loss is accepted here or not at all.
+                (settings.data_dir, Options { strict: false, accept_data_loss: false, ..options })
+            }
         };
-        let inside = data_dir.join("store");
+        let inside = data_dir.join(STORE_DIR);
         // A store that was copied away for a closer look.
         let is_store = !inside.exists() && data_dir.join("FORMAT").exists();
-        Ok(if is_store { data_dir } else { inside })
+        let directory = if is_store { data_dir } else { inside };
+        Ok(Store { directory, options, format: self.formatter })
     }
 }
 
 /// The store that a command is about.
 struct Store {
     directory: PathBuf,
+    options: Options,
     format: StoreFormat,
 }
 
@@ -146,7 +154,7 @@ impl Store {
     fn verify(&self) -> Result<ExitCode, Refusal> {
         let watch = Watch::new();
         let mut read = 0;
-        let options = options(&watch);
+        let options = self.options(&watch);
         let damage = storage::verify(
             Arc::new(StdFs),
             &self.directory,
@@ -163,7 +171,7 @@ impl Store {
     fn repair(&self, accept_data_loss: bool) -> Result<ExitCode, Refusal> {
         must_be_own(&self.directory)?;
         let watch = Watch::new();
-        let options = Options { accept_data_loss, ..options(&watch) };
+        let options = Options { accept_data_loss, ..self.options(&watch) };
         let mut tell = |progress: Progress| watch.tell("messages", progress.done, progress.total);
         let damage = storage::repair(Arc::new(StdFs), &self.directory, options, &mut tell)?;
         watch.end();
@@ -185,7 +193,16 @@ impl Store {
     }
 
     fn look(&self, watch: &Watch) -> Result<Inspection, Refusal> {
-        Ok(storage::inspect(Arc::new(StdFs), &self.directory, options(watch))?)
+        Ok(storage::inspect(Arc::new(StdFs), &self.directory, self.options(watch))?)
+    }
+
+    /// The options, with `watch` told how far opening is.
+    fn options(&self, watch: &Watch) -> Options {
+        let watch = watch.clone();
+        let progress = OnProgress::new(move |progress| {
+            watch.tell(progress.phase.word(), progress.done, progress.total);
+        });
+        Options { progress: Some(progress), ..self.options.clone() }
     }
 
     fn print(
@@ -198,14 +215,6 @@ impl Store {
             StoreFormat::Json => print(format!("{:#}\n", json()).as_bytes()),
         }
     }
-}
-
-fn options(watch: &Watch) -> Options {
-    let watch = watch.clone();
-    let progress = OnProgress::new(move |progress| {
-        watch.tell(progress.phase.word(), progress.done, progress.total);
-    });
-    Options { progress: Some(progress), ..Options::default() }
 }
 
 /// Files that a repair makes belong to whoever runs it, and the broker must be able to open them.

@@ -225,7 +225,7 @@ async fn impersonators_may_set_any_user_id() {
 async fn guest_is_refused_from_elsewhere() {
     const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     let Some(outward) = outward_address() else {
-        println!("not tried: this machine has no address but its loopback");
+        eprintln!("not tried: this machine has no address but its loopback");
         return;
     };
     let broker = TestBroker::with(|settings| {
