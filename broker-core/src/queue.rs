@@ -810,6 +810,25 @@ impl Queue {
         all
     }
 
+    /// Whether the sweep has something to do here. Read without the lock.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        // Relaxed: a hint; what is missed now is found at the next sweep.
+        self.spec.settings.expires.is_some() || self.next_expiry.load(Ordering::Relaxed) <= now
+    }
+
+    /// Whether the sweep has to know the queue on. One that was watched because of a message that has gone, or in which
+    /// nothing expires after all, is not; it asks to be watched again.
+    pub(crate) fn stays_watched(&self) -> bool {
+        if self.next_expiry.load(Ordering::Relaxed) != NEVER {
+            return !self.is_deleted();
+        }
+        let mut state = self.state.lock();
+        let unread = state.ready.is_away() && state.ready.is_empty_here();
+        state.watched =
+            self.spec.settings.expires.is_some() || unread || state.ready.next_expiry() != NEVER;
+        state.watched && !state.deleted
+    }
+
     /// Whether nobody has used the queue for as long as `x-expires` allows.
     #[must_use]
     pub fn is_abandoned(&self, now: u64) -> bool {

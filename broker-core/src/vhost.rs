@@ -3,10 +3,12 @@
 //! One reader-writer lock guards the topology. Publishing does not take it as long as nothing changes: a
 //! [`Route`] may be remembered until [`VirtualHost::epoch`] moves. Permissions are checked by the caller, before.
 
+mod queue_ids;
+mod topology;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -21,7 +23,9 @@ use crate::exchange::{
 use crate::log::Log;
 use crate::name::{ExchangeName, QueueName, VhostName};
 use crate::queue::arguments::{COMPARED, QueueArguments, QueueType};
-use crate::queue::{Effects, Found, KeepReason, Queue, QueueId, QueueSpec};
+use crate::queue::{Effects, Found, KeepReason, Queue, QueueSpec};
+pub(crate) use queue_ids::QueueIds;
+use topology::Topology;
 
 /// Names that begin so belong to the broker.
 const RESERVED_PREFIX: &str = "amq.";
@@ -36,8 +40,6 @@ const PREDECLARED: [(&str, ExchangeType); 7] = [
     ("amq.rabbitmq.trace", ExchangeType::Topic),
     ("amq.topic", ExchangeType::Topic),
 ];
-
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Where a message goes.
 #[derive(Debug, Clone, Default)]
@@ -91,57 +93,6 @@ pub struct VirtualHost {
     queues_declared: AtomicU64,
     queues_deleted: AtomicU64,
     pub(crate) dead_letters: Arc<DeadLetters>,
-}
-
-/// Ids that are set aside in the log in one step.
-const QUEUE_IDS_STEP: u64 = 1024;
-
-/// Where ids of queues come from. None is ever used twice, also not that of a queue deleted before a restart: the log
-/// knows a number above all that durable queues have been given.
-#[derive(Debug, Default)]
-pub(crate) struct QueueIds {
-    next: AtomicU64,
-    /// Durable queues may have ids below.
-    set_aside: Mutex<u64>,
-}
-
-impl QueueIds {
-    /// After a restart: ids below have been used.
-    pub(crate) fn begin_at(&self, first: u64) {
-        // Relaxed: only uniqueness matters.
-        self.next.fetch_max(first, Ordering::Relaxed);
-    }
-
-    fn take(&self) -> QueueId {
-        QueueId(self.next.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Writes changes that give a durable queue this id.
-    fn append(
-        &self,
-        id: QueueId,
-        changes: &mut Changes,
-        log: &dyn Log,
-    ) -> Result<(), crate::storage::StorageError> {
-        let mut set_aside = self.set_aside.lock();
-        let below = if id.0 < *set_aside { *set_aside } else { id.0 + QUEUE_IDS_STEP };
-        if below > *set_aside {
-            changes.queue_ids(below);
-        }
-        changes.append(log)?;
-        *set_aside = below;
-        Ok(())
-    }
-}
-
-#[derive(Debug, Default)]
-struct Topology {
-    exchanges: Map<ExchangeName, Exchange>,
-    queues: Map<QueueName, Arc<Queue>>,
-    /// From which exchanges bindings lead to a destination.
-    sources: Map<Destination, Vec<ExchangeName>>,
-    /// The exclusive queues of a connection.
-    exclusive: Map<ConnectionId, Vec<QueueName>>,
 }
 
 impl VirtualHost {
@@ -898,8 +849,9 @@ impl VirtualHost {
     pub fn sweep(&self, now: u64) {
         let watched: Vec<Arc<Queue>> = {
             let mut watched = self.watched.lock();
-            watched.retain(|queue| !queue.is_deleted());
-            watched.clone()
+            watched.retain(|queue| queue.stays_watched());
+            // Most have nothing to do now, and there may be many.
+            watched.iter().filter(|queue| queue.is_due(now)).cloned().collect()
         };
         for queue in watched {
             let mut effects = Effects::default();
@@ -911,101 +863,6 @@ impl VirtualHost {
                 self.remove_queue(&queue, true, false).ok();
             }
         }
-    }
-}
-
-impl Topology {
-    fn is_durable(&self, destination: &Destination) -> bool {
-        match destination {
-            Destination::Queue(name) => {
-                self.queues.get(name).is_some_and(|queue| queue.spec.durable)
-            }
-            Destination::Exchange(name) => {
-                self.exchanges.get(name).is_some_and(|exchange| exchange.spec.durable)
-            }
-        }
-    }
-
-    /// A binding leads from `source` to `destination`.
-    fn note_source(&mut self, destination: Destination, source: ExchangeName) {
-        let sources = self.sources.entry(destination).or_default();
-        if !sources.contains(&source) {
-            sources.push(source);
-        }
-    }
-
-    /// Removes a binding destination from all sources, and sources that go with their last binding, and what
-    /// led to those in turn. A list and not a recursion: chains of exchanges are as long as clients make them.
-    fn forget_destination(
-        &mut self,
-        destination: Destination,
-        durable: bool,
-        vhost: &VhostName,
-        changes: &mut Changes,
-    ) {
-        let mut gone = vec![(destination, durable)];
-        while let Some((destination, durable)) = gone.pop() {
-            for source in self.sources.remove(&destination).into_iter().flatten() {
-                let Some(exchange) = self.exchanges.get_mut(&source) else { continue };
-                let from_durable = exchange.spec.durable;
-                if from_durable && durable {
-                    for binding in exchange.bindings_to(&destination) {
-                        changes.delete_binding(vhost, &binding);
-                    }
-                }
-                exchange.unbind_all(&destination);
-                if self.goes_by_itself(&source) {
-                    self.take_exchange(&source, vhost, changes);
-                    gone.push((Destination::Exchange(source), from_durable));
-                }
-            }
-        }
-    }
-
-    fn remove_exchange(&mut self, name: &ExchangeName, vhost: &VhostName, changes: &mut Changes) {
-        let durable = self.exchanges.get(name).is_some_and(|exchange| exchange.spec.durable);
-        self.take_exchange(name, vhost, changes);
-        self.forget_destination(Destination::Exchange(name.clone()), durable, vhost, changes);
-    }
-
-    /// Removes an exchange and its bindings as a source.
-    fn take_exchange(&mut self, name: &ExchangeName, vhost: &VhostName, changes: &mut Changes) {
-        let Some(exchange) = self.exchanges.remove(name) else { return };
-        if exchange.spec.durable {
-            changes.delete_exchange(vhost, name);
-            for binding in exchange.bindings().filter(|there| self.is_durable(&there.destination)) {
-                changes.delete_binding(vhost, &binding);
-            }
-        }
-        for destination in exchange.destinations() {
-            if let Some(sources) = self.sources.get_mut(destination) {
-                sources.retain(|source| source != name);
-                if sources.is_empty() {
-                    self.sources.remove(destination);
-                }
-            }
-        }
-    }
-
-    /// The removal of everything durable.
-    fn durable_definitions(&self, vhost: &VhostName) -> Changes {
-        let mut gone = Changes::default();
-        for exchange in self.exchanges.values().filter(|exchange| exchange.spec.durable) {
-            gone.delete_exchange(vhost, &exchange.spec.name);
-            for binding in exchange.bindings().filter(|there| self.is_durable(&there.destination)) {
-                gone.delete_binding(vhost, &binding);
-            }
-        }
-        for queue in self.queues.values().filter(|queue| queue.spec.durable) {
-            gone.delete_queue(vhost, queue.id, &queue.spec.name);
-        }
-        gone
-    }
-
-    /// An auto-delete exchange goes when its last binding as a source has gone.
-    fn goes_by_itself(&self, name: &ExchangeName) -> bool {
-        let exchange = self.exchanges.get(name);
-        exchange.is_some_and(|exchange| exchange.spec.auto_delete && !exchange.has_bindings())
     }
 }
 
