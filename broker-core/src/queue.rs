@@ -12,6 +12,7 @@
 
 pub mod arguments;
 mod dispatch;
+mod keep;
 mod load;
 mod ready;
 mod together;
@@ -28,7 +29,6 @@ use crate::log::records::Records;
 use crate::log::{Log, LogPosition};
 use crate::message::Publication;
 use crate::name::QueueName;
-use crate::storage::{MessageRef, StorageError};
 use crate::vhost::VirtualHost;
 use arguments::{Overflow, QueueArguments};
 pub use load::Loaded;
@@ -47,10 +47,6 @@ const BACKLOG_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Ready messages at which the same holds.
 const BACKLOG_LEN: usize = 32 * 1024;
-
-/// How far ahead of what was delivered the log's note of it runs, so that few notes are needed. After a crash at
-/// most about so many messages are flagged as redelivered that were not.
-const DELIVERED_STEP: u64 = 4096;
 
 /// A time that never comes.
 pub const NEVER: u64 = u64::MAX;
@@ -450,27 +446,6 @@ impl Queue {
         logged.unwrap_or_default()
     }
 
-    fn log_enqueued(
-        &self,
-        publications: &[Publication<'_>],
-        places: &[Place],
-        now: u64,
-    ) -> Result<LogPosition, StorageError> {
-        if !places.iter().any(|place| place.logged) {
-            return Ok(LogPosition::default());
-        }
-        let published_at = self.log.epoch().saturating_add(now);
-        Records::with(|records| {
-            for (index, (publication, place)) in publications.iter().zip(places).enumerate() {
-                if place.logged {
-                    let target = MessageRef { queue: self.id.0, seq: place.seq };
-                    records.enqueue(index, publication, published_at, [target]);
-                }
-            }
-            records.append(&*self.log, publications)
-        })
-    }
-
     /// Publications that have their places, and are in the log if they have to be, go to consumers or into the line.
     fn enter(
         &self,
@@ -494,24 +469,6 @@ impl Queue {
             while self.dispatch(state, now, effects) {}
             self.drop_overflow(state, effects);
             self.finish(state, watch, effects);
-        }
-    }
-
-    /// Tells the log of messages that have left.
-    fn log_settled(&self, seqs: &mut dyn Iterator<Item = u64>) -> LogPosition {
-        Records::with(|records| {
-            records.settle(self.id, seqs);
-            // One that cannot be noted down is delivered again after a restart.
-            records.append(&*self.log, &[]).unwrap_or_default()
-        })
-    }
-
-    /// Tells the log of what has gathered in the scratch.
-    fn flush_settled(&self, state: &mut State) {
-        if !state.scratch.settled.is_empty() {
-            let mut settled = std::mem::take(&mut state.scratch.settled);
-            self.log_settled(&mut settled.drain(..));
-            state.scratch.settled = settled;
         }
     }
 
@@ -711,21 +668,6 @@ impl Queue {
         self.drop_overflow(&mut state, effects);
         self.finish(&mut state, expires, effects);
         self.serve(state, now, effects);
-    }
-
-    fn log_requeued(&self, entries: &[Entry]) {
-        if !self.keeps || self.is_deleted() {
-            return;
-        }
-        let mut logged =
-            entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq).peekable();
-        if logged.peek().is_some() {
-            Records::with(|records| {
-                records.requeued(self.id, logged);
-                // One that cannot be noted down counts one return less after a restart.
-                records.append(&*self.log, &[]).ok();
-            });
-        }
     }
 
     /// Drops messages that a consumer rejected, or dead-letters them; leaves `entries` empty.

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::{DELIVERED_STEP, Effects, Queue, State};
+use super::{Effects, Queue, State};
 use crate::consumer::Entry;
 use crate::log::content;
-use crate::log::records::Records;
 use crate::storage::MessageBlock;
 
 /// Octets of one read, when many messages are wanted.
@@ -143,40 +142,6 @@ impl Queue {
             })
         });
         stored.collect()
-    }
-
-    /// A message has been handed out with `basic.get`.
-    pub(super) fn note_delivered(&self, state: &mut State, entry: &Entry) {
-        if entry.logged {
-            self.note_handed_out(state, entry.seq);
-        }
-    }
-
-    /// Tells the log up to where messages may have been delivered, well before that is reached.
-    pub(super) fn note_handed_out(&self, state: &mut State, seq: u64) {
-        state.handed_out = state.handed_out.max(seq + 1);
-        let near = seq + DELIVERED_STEP / 2;
-        if state.delivered_noted.is_some_and(|noted| near <= noted) {
-            return;
-        }
-        let last = seq + DELIVERED_STEP;
-        state.delivered_noted = Some(last);
-        Records::with(|records| {
-            records.delivered(self.id, last);
-            // What cannot be noted down is not flagged as redelivered after a crash.
-            records.append(&*self.log, &[]).ok();
-        });
-    }
-
-    /// Tells the log exactly up to where messages were delivered: to be called before a clean stop.
-    pub(crate) fn note_stop(&self) {
-        let state = self.state.lock();
-        if self.keeps && !state.deleted && state.delivered_noted.is_some() {
-            Records::with(|records| {
-                records.delivered(self.id, state.handed_out.saturating_sub(1));
-                records.append(&*self.log, &[]).ok();
-            });
-        }
     }
 }
 
