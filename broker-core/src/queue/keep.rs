@@ -37,8 +37,8 @@ impl Queue {
     pub(super) fn log_settled(&self, seqs: &mut dyn Iterator<Item = u64>) -> LogPosition {
         Records::with(|records| {
             records.settle(self.id, seqs);
-            // One that cannot be noted down is delivered again after a restart.
-            records.append(&*self.log, &[]).unwrap_or_default()
+            // One that cannot be noted down is delivered again after a restart, and never counts as kept.
+            records.append(&*self.log, &[]).unwrap_or(LogPosition(u64::MAX))
         })
     }
 

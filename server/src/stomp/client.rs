@@ -61,6 +61,8 @@ pub(super) struct Client {
     pub(super) blocked: Option<usize>,
     /// When it last entered among those who wait for the log.
     log_round: u64,
+    /// Where the log has to come for all that was acknowledged so far.
+    pub(super) settled_at: LogPosition,
     /// It has published to a queue whose consumers do not keep up, or the disk does not.
     pub(super) backlogged: bool,
 }
@@ -108,6 +110,7 @@ impl Client {
             effects: Effects::default(),
             blocked: None,
             log_round: 0,
+            settled_at: LogPosition::default(),
             backlogged: false,
         }
     }
@@ -147,7 +150,7 @@ impl Client {
                 self.on_acknowledge(command, frame)?;
                 if let Some(receipt) = frame.headers.get("receipt") {
                     self.flush_settling();
-                    self.write_receipt(receipt);
+                    self.receipt_at(self.settled_at, receipt, Of::Other);
                 }
                 return Ok(Next::GoOn);
             }
@@ -177,7 +180,8 @@ impl Client {
             Command::Send | Command::Ack | Command::Nack => {}
         }
         if let Some(receipt) = receipt {
-            self.write_receipt(receipt);
+            // Behind those that wait, and when what it settled is kept.
+            self.receipt_at(self.settled_at, receipt, Of::Other);
         }
         Ok(Next::GoOn)
     }

@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker_core::access::{LoginError, User};
 use broker_core::consumer::ConnectionId;
-use broker_core::log::LogPosition;
 use parking_lot::Mutex;
 use proto_stomp::{
     Command, Decoded, Decoder, Frame, HEART_BEAT, HeaderBlock, Limits, ParsedCommand, Version,
@@ -361,7 +360,7 @@ impl Session {
         self.release(&mut client);
         if let Some(receipt) = receipt {
             // Behind those that wait already, and so not before their messages are durable.
-            client.receipt_at(LogPosition::default(), receipt, Of::Other);
+            client.receipt_at(client.settled_at, receipt, Of::Other);
         }
         if !client.receipts.is_empty() {
             self.phase = Phase::Leaving(client);

@@ -7,7 +7,7 @@ use crate::node::{Alarm, BLOCKED_ALLOWANCE};
 use crate::settings::Settings;
 use broker_core::Broker;
 use broker_core::log::budget::Budget;
-use broker_core::log::{DurableWatcher, Log};
+use broker_core::log::{DurableWatcher, Log, LogPosition};
 use broker_core::name::QueueName;
 use broker_core::queue::{Queue, QueueId};
 use broker_core::storage::{Batch, MessageBlock, StorageError};
