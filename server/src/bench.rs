@@ -42,8 +42,9 @@ mod walk;
 use std::process::ExitCode;
 
 pub use args::{
-    AckChoice, BacklogArgs, BacklogPhase, BenchArgs, BenchCommand, ChurnArgs, ChurnSubject, ConnectionsArgs, ExchangeShape,
-    LatencyArgs, NullArgs, PathArgs, Protocol, TargetArgs, ThroughputArgs,
+    AckChoice, BacklogArgs, BacklogPhase, BenchArgs, BenchCommand, ChurnArgs, ChurnSubject,
+    ConnectionsArgs, ExchangeShape, LatencyArgs, NullArgs, PathArgs, Protocol, TargetArgs,
+    ThroughputArgs,
 };
 
 use error::BenchError;

@@ -30,8 +30,9 @@ use super::args::{BacklogArgs, BacklogPhase, Protocol};
 use super::clock::{now, pause};
 use super::error::BenchError;
 use super::process::{Watched, allow_open_files};
-use super::report::{BacklogReport, BrokerCost, DrainReport, PublishReport, print};
-use super::topology::delete_queue;
+use super::report::{BacklogReport, BrokerCost, DrainReport, PublishReport, Resident, print};
+use super::stats::seconds;
+use super::topology::{delete_queue, forgive_absence};
 
 /// Files open besides the connections: standard streams, `/proc`, the control connection.
 const FILES_BESIDES: u64 = 32;
@@ -40,8 +41,8 @@ const FILES_BESIDES: u64 = 32;
 ///
 /// # Errors
 /// [`BenchError::Usage`] for arguments that do not go together, [`BenchError::Books`] for a message that is
-/// missing, doubled or out of order, otherwise the first failure of a connection. Except between the two
-/// halves of a run in two parts, the queues are deleted in any case.
+/// missing, doubled or out of order, otherwise the first failure of a connection. The queues are deleted in
+/// any case, except those with a prefix from the caller that have not been drained.
 pub(super) fn run(args: &BacklogArgs) -> Result<(), BenchError> {
     let address = Address::of(&args.target)?;
     args.check(address.protocol)?;
@@ -182,6 +183,7 @@ pub(super) struct Parameters {
     queues: u32,
     confirm_window: Option<NonZeroU32>,
     prefetch: Option<NonZeroU16>,
+    pause_s: Option<f64>,
 }
 
 /// Goes through the phases that `args` ask for.
@@ -195,8 +197,10 @@ fn measure(args: &BacklogArgs, address: &Address) -> Result<BacklogReport, Bench
     control.open_channel(CHANNEL)?;
     let product = control.product().to_owned();
     let outcome = phases(args, &plan, &mut control, broker.as_ref());
-    let keeps = args.phase == BacklogPhase::Publish && outcome.is_ok();
-    let ended = if keeps { Ok(()) } else { delete(&plan, address) };
+    // Queues that the caller named may be the caller's: they go only when they have been emptied here.
+    let emptied = outcome.is_ok() && args.phase.drains();
+    let deletes = emptied || args.queue_prefix.is_none();
+    let ended = if deletes { delete(&plan, address) } else { Ok(()) };
     let (publish, drain) = outcome?;
     ended?;
     control.close()?;
@@ -211,10 +215,11 @@ fn measure(args: &BacklogArgs, address: &Address) -> Result<BacklogReport, Bench
             queues: args.queues,
             confirm_window: args.phase.publishes().then_some(plan.confirm_window),
             prefetch: args.phase.drains().then_some(plan.prefetch),
+            pause_s: args.pause.map(seconds),
         },
         publish,
         drain,
-        client_cpu_s: super::stats::seconds(mine.cpu()?.saturating_sub(mine_before)),
+        client_cpu_s: seconds(mine.cpu()?.saturating_sub(mine_before)),
     })
 }
 
@@ -305,7 +310,7 @@ fn delete(plan: &Plan<'_>, address: &Address) -> Result<(), BenchError> {
     let mut peer = AmqpPeer::open(address)?;
     peer.open_channel(CHANNEL)?;
     for share in &plan.queues {
-        super::topology::forgive_absence(&mut peer, |peer| delete_queue(peer, &share.queue))?;
+        forgive_absence(&mut peer, |peer| delete_queue(peer, &share.queue))?;
     }
     peer.close()
 }
@@ -335,9 +340,10 @@ impl<'a> Meter<'a> {
             return Ok(None);
         };
         let cpu = broker.cpu()?.saturating_sub(cpu_before);
-        let resident = broker.resident()?;
-        let resident_max = resident_max.max(resident).max(resident_before);
-        Ok(Some(BrokerCost::new(cpu, messages, [resident_before, resident, resident_max])))
+        let after = broker.resident()?;
+        let max = resident_max.max(after).max(resident_before);
+        let resident = Resident { before: resident_before, after, max };
+        Ok(Some(BrokerCost::new(cpu, messages, resident)))
     }
 }
 

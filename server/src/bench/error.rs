@@ -39,7 +39,7 @@ pub(super) enum BenchError {
     #[error("the broker broke the protocol: {0}")]
     Protocol(String),
     /// What was delivered is not what was published.
-    #[error("the broker lost the order: {0}")]
+    #[error("the books do not balance: {0}")]
     Books(String),
     /// An answer did not come in time.
     #[error("no answer within {0:?}")]

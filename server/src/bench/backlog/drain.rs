@@ -70,7 +70,7 @@ fn consume(
         link.receive(|event| {
             if let Event::Delivered { handle, stamp } = event {
                 acks.delivered(handle);
-                wrong = wrong.or(sequence.next(stamp).err());
+                wrong = wrong.or_else(|| sequence.next(stamp).err());
             }
         })?;
         if let Some(Misplaced { number, expected }) = wrong {
