@@ -571,9 +571,9 @@ STORE_CHANGES = {
     "stranger": made(0, 9, LOG[:64]) + made(1, 9, b"") + made(3, 1, b"x") + made(4, 4, b""),
     "format_of_nothing": made(0xFF, 0, b"warren store\nversion 2\n"),
     "forged_record": overwritten("wal3", 4096 + 64 + 8, b"\x04") + sealed("wal3"),
+    "forged_no_record": overwritten("wal6", 4096 + 64 + 8, b"\xff") + sealed("wal6"),
     "forged_sequence": overwritten("wal3", 4096 + 64 + 48, b"\xff" * 8) + sealed("wal3"),
     "forged_extent": overwritten("seg0", 64 + 24, b"\xff" * 16) + sealed("seg0"),
-    "forged_checkpoint": overwritten("ckpt4", 110, b"\xff" * 8) + sealed("ckpt4"),
     "forged_format": overwritten("FORMAT", 21, b"7") + sealed("FORMAT"),
 }
 

@@ -60,7 +60,7 @@ pub trait Log: Send + Sync + fmt::Debug {
         octets_max: usize,
     ) -> Result<Option<MessageBlock>, StorageError>;
 
-    /// Has [`Queue::load`] called soon, on a thread that may wait for the disk.
+    /// Has `Queue::load` called soon, on a thread that may wait for the disk.
     fn load_soon(&self, queue: Weak<Queue>);
 
     /// Whether publishers do well to slow down until the disk has caught up.

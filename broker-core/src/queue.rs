@@ -8,7 +8,7 @@
 //!
 //! Persistent messages of a durable queue go to the log before anybody sees them, and under the same hold of
 //! the lock, so that the order there is the order here. Of a long backlog memory holds only the beginning:
-//! see [`Queue::load`].
+//! see `Queue::load`.
 
 pub mod arguments;
 mod dispatch;

@@ -386,6 +386,39 @@ fn without_checkpoints_everything_in_segments_is_kept_but_for_what_the_log_still
     assert_eq!(found.queues[&1].keys().copied().collect::<Vec<_>>(), all);
 }
 
+/// Found by fuzzing: the segment was taken for one that nobody knows, moved away, and every read of
+/// its messages failed from then on.
+#[test]
+fn a_segment_whose_entry_is_damaged_in_both_checkpoints_keeps_its_messages() {
+    const HEADER_LEN: usize = 96;
+    const KIND_SEGMENT: u8 = 2;
+    let specimen = specimen(13);
+    let mut entries = 0;
+    let fs = damaged(&specimen, |files| {
+        for (_, octets) in files.iter_mut().filter(|(path, _)| kind_of(path) == "ckpt") {
+            let mut at = HEADER_LEN;
+            while at < octets.len() {
+                let len = u32::from_le_bytes(octets[at + 4..at + 8].try_into().unwrap()) as usize;
+                if octets[at + 8] == KIND_SEGMENT {
+                    octets[at + 10] ^= 1;
+                    entries += 1;
+                }
+                at += 8 + len;
+            }
+        }
+    });
+    assert!(entries >= 2, "both know a segment");
+    assert!(judge(&specimen, &fs.kill(), "entries of segments"));
+    let fs = std::sync::Arc::new(fs);
+    let (engine, recovered) =
+        Engine::open(fs, Path::new(ROOT), specimen.world_options.clone()).unwrap();
+    assert!(recovered.damage.iter().all(|damage| damage.lost.is_empty()));
+    let queues = recovered.queues.iter().map(|queue| queue.queue);
+    let mut found = read_what_is_there(&engine, queues);
+    found.queues.retain(|_, messages| !messages.is_empty());
+    assert_eq!(common::outline(&found), common::outline(&specimen.expected));
+}
+
 #[test]
 fn two_stores_on_one_directory_are_refused() {
     let mut world = World::new(3);

@@ -27,6 +27,8 @@ import sys
 import tempfile
 import time
 
+import durable
+
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 
@@ -36,6 +38,13 @@ END = "<!-- figures: end -->"
 # Seconds until a broker must accept connections, and until it must be gone.
 START_TIME_MAX = 90
 STOP_TIME_MAX = 30
+
+# Seconds by which a second generator starts before the first one, and by which its measurement is longer.
+BESIDE_LEAD = 1
+BESIDE_MORE = 5
+
+# Seconds for each of the disk's limits.
+DISK_TIME = 5
 
 # Files that a broker or the generator needs besides a file for each held connection.
 FILES_BESIDES = 1000
@@ -57,18 +66,42 @@ class Scenario:
     protocol: str = "amqp"
     # Which brokers cannot do it, and why nobody is surprised.
     without: tuple = ()
+    # What a second `warren bench` does meanwhile, if anything.
+    beside: tuple = ()
 
     def command(self, durations):
-        return [self.words[0], *durations.get(self.words[0], ()), *self.words[1:]]
+        return timed(self.words, durations, self.words[0])
+
+    def command_beside(self, durations):
+        return timed(self.beside, durations, "beside")
+
+    def halves(self, durations):
+        """The commands before and after a restart."""
+        words = [*self.command(durations), "--queue-prefix", "restart", "--phase"]
+        return [*words, "publish"], [*words, "drain"]
+
+    def all_commands(self, kind, durations):
+        """Every command that it comes to in a table of this kind."""
+        if kind == "restart":
+            return self.halves(durations)
+        beside = [self.command_beside(durations)] if self.beside else []
+        return [self.command(durations), *beside]
+
+
+def timed(words, durations, kind):
+    return [words[0], *durations.get(kind, ()), *words[1:]]
 
 
 def scenario(title, words, **more):
     return Scenario(title, tuple(shlex.split(words)), **more)
 
 
-def sections(connections):
+def sections(connections, backlog=1_000_000):
     """The tables: title, kind and scenarios."""
     pairs = "--producers 4 --consumers 4 --queues 4"
+    kept = "throughput --size 1024 --persistent --durable --ack manual --prefetch 500"
+    pairs_16 = "--producers 16 --consumers 16 --queues 16"
+    filled = f"backlog --messages {backlog} --size 1024"
     return [
         (
             "Throughput",
@@ -102,22 +135,34 @@ def sections(connections):
                 scenario(
                     "window 1,000, transient, 1 KiB", "throughput --size 1024 --confirm-window 1000"
                 ),
+            ],
+        ),
+        (
+            "Durable",
+            "confirmed",
+            [
+                scenario("one pair, window 1,000, 1 KiB", f"{kept} --confirm-window 1000", without=("null",)),
+                scenario("one pair, window 1, 1 KiB", f"{kept} --confirm-window 1", without=("null",)),
+                scenario("16 pairs, window 100, 1 KiB", f"{kept} --confirm-window 100 {pairs_16}", without=("null",)),
+            ],
+        ),
+        (
+            "Durable beside transient",
+            "beside",
+            [
                 scenario(
-                    "window 1,000, persistent, durable queue, 1 KiB",
-                    "throughput --size 1024 --confirm-window 1000 --persistent --durable",
-                    without=("null",),
-                ),
-                scenario(
-                    "four pairs, window 1,000, persistent, durable queues, 1 KiB",
-                    f"throughput --size 1024 --confirm-window 1000 --persistent --durable {pairs}",
-                    without=("null",),
-                ),
-                scenario(
-                    "window 1, persistent, durable queue, 1 KiB",
-                    "throughput --size 1024 --confirm-window 1 --persistent --durable",
+                    "transient pair, 1 KiB, beside a durable pair, window 1,000",
+                    "throughput --size 1024",
+                    beside=tuple(shlex.split(f"{kept} --confirm-window 1000")),
                     without=("null",),
                 ),
             ],
+        ),
+        ("Durable backlog", "backlog", [scenario(f"{backlog:,} of 1 KiB", filled, without=("null",))]),
+        (
+            "Durable restart",
+            "restart",
+            [scenario(f"kill -9 with {backlog:,} of 1 KiB", filled, without=("null", "rabbitmq"))],
         ),
         (
             "Latency at 2,000 messages a second",
@@ -203,6 +248,8 @@ class Broker:
         self.version = name
         self.amqp_port, self.stomp_port = free_ports(2)
         self.processes = []
+        # When the last process was started, by the monotonic clock.
+        self.spawned_at = 0.0
 
     def url(self, protocol):
         port = {"amqp": self.amqp_port, "stomp": self.stomp_port}[protocol]
@@ -212,6 +259,7 @@ class Broker:
         """Starts a process in a group of its own."""
         log = open(self.directory / f"{pathlib.Path(command[0]).name}.log", "wb")
         with log:
+            self.spawned_at = time.monotonic()
             process = subprocess.Popen(
                 command,
                 cwd=self.directory,
@@ -238,6 +286,12 @@ class Broker:
 
     def watched_pid(self):
         return self.processes[-1].pid
+
+    def kill(self):
+        """Ends the last process that was started without a chance to do anything more."""
+        process = self.processes.pop()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def stop(self):
         """Ends the groups of the processes that were started, last first."""
@@ -326,28 +380,89 @@ def output(command):
     return done.stdout
 
 
-def measure(options, broker, one, durations):
+def bench(options, broker, one, words):
+    """The command of one run of the generator."""
+    target = ("--url", broker.url(one.protocol), "--broker-pid", str(broker.watched_pid()), "--json")
+    return [options.bench, "bench", *words, *target]
+
+
+def measure(options, broker, one, kind, durations):
     """One run: the generator's report, or the reason why there is none."""
-    command = [
-        *(options.bench, "bench", *one.command(durations)),
-        *("--url", broker.url(one.protocol), "--broker-pid", str(broker.watched_pid()), "--json"),
-    ]
+    measured = {"beside": measure_beside, "restart": measure_restart}.get(kind, measure_alone)
     try:
-        return json.loads(output(command))
-    except Failure as failure:
+        return measured(options, broker, one, durations)
+    except (Failure, OSError) as failure:
         return {"failure": str(failure)}
+
+
+def measure_alone(options, broker, one, durations):
+    return json.loads(output(bench(options, broker, one, one.command(durations))))
+
+
+def measure_beside(options, broker, one, durations):
+    """The same run alone, then while a second generator works, which starts earlier and ends later."""
+    alone = measure_alone(options, broker, one, durations)
+    second = subprocess.Popen(
+        bench(options, broker, one, one.command_beside(durations)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        time.sleep(BESIDE_LEAD)
+        report = measure_alone(options, broker, one, durations)
+        printed, complaint = second.communicate()
+        if second.returncode != 0:
+            raise Failure(complaint.strip())
+    finally:
+        if second.poll() is None:
+            second.terminate()
+            second.communicate()
+    return {
+        **report,
+        "alone": alone,
+        "beside": json.loads(printed),
+        "slowdown": alone["delivered_per_s"] / max(report["delivered_per_s"], 0.1),
+    }
+
+
+def measure_restart(options, broker, one, durations):
+    """Fills queues, kills the broker, and measures how long it takes until it lets somebody in; then empties them."""
+    publish, drain = one.halves(durations)
+    published = json.loads(output(bench(options, broker, one, publish)))
+    broker.kill()
+    broker.start(options)
+    is_back = durable.await_login(broker.amqp_port, broker.spawned_at + START_TIME_MAX)
+    ready = time.monotonic() - broker.spawned_at
+    if not is_back:
+        raise Failure(f"nobody could log in within {START_TIME_MAX} s after the restart")
+    resident = resident_mib(broker.watched_pid())
+    broker.await_ready()
+    drained = json.loads(output(bench(options, broker, one, drain)))
+    return {
+        **published,
+        "drain": drained["drain"],
+        "ready_s": ready,
+        "resident_at_ready_mib": resident,
+    }
+
+
+def resident_mib(pid):
+    pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
 
 
 def measure_all(options, brokers, tables, durations):
     """Every scenario on every broker in turn: {(title, broker): [report, ...]}."""
     results = {}
-    for title, _, scenarios in tables:
+    for title, kind, scenarios in tables:
         for one in scenarios:
             for run in range(options.runs):
                 for broker in brokers:
                     if broker.name in one.without:
                         continue
-                    report = measure(options, broker, one, durations)
+                    report = measure(options, broker, one, kind, durations)
                     results.setdefault((title, one.title, broker.name), []).append(report)
                     broker.version = report.get("broker", broker.version)
                     shown = report.get("failure") or headline(report)
@@ -360,9 +475,12 @@ def measure_all(options, brokers, tables, durations):
 
 
 def headline(report):
-    for name in ("delivered_per_s", "opened_per_s", "cycles_per_s"):
-        if name in report:
-            return f"{report[name]:,.0f} {name.removesuffix('_per_s')}/s"
+    if "ready_s" in report:
+        return f"back after {report['ready_s']:.2f} s"
+    for part in (report, report.get("publish") or {}):
+        for name in ("delivered_per_s", "opened_per_s", "cycles_per_s", "confirmed_per_s"):
+            if name in part:
+                return f"{part[name]:,.0f} {name.removesuffix('_per_s')}/s"
     return "no figure"
 
 
@@ -407,6 +525,33 @@ COLUMNS = {
         ("held", ("held",)),
     ],
     "churn": [("cycles/s", ("cycles_per_s",)), ("p99 µs", ("cycle_us", "p99"))],
+    "confirmed": [
+        ("messages/s", ("delivered_per_s",)),
+        ("confirm p50 µs", ("confirm_us", "p50")),
+        ("confirm p99 µs", ("confirm_us", "p99")),
+        ("broker CPU µs/message", ("broker_cpu_us_per_message",)),
+    ],
+    "beside": [
+        ("alone, messages/s", ("alone", "delivered_per_s")),
+        ("beside, messages/s", ("delivered_per_s",)),
+        ("slowdown, times", ("slowdown",)),
+        ("the durable pair, messages/s", ("beside", "delivered_per_s")),
+    ],
+    "backlog": [
+        ("published/s", ("publish", "confirmed_per_s")),
+        ("CPU µs/message", ("publish", "broker", "cpu_us_per_message")),
+        ("MiB RSS full", ("publish", "broker", "resident_mib")),
+        ("MiB RSS max", ("publish", "broker", "resident_max_mib")),
+        ("drained/s", ("drain", "delivered_per_s")),
+        ("MiB RSS max, draining", ("drain", "broker", "resident_max_mib")),
+        ("first delivery ms", ("drain", "first_delivery_ms")),
+    ],
+    "restart": [
+        ("s until login", ("ready_s",)),
+        ("MiB RSS then", ("resident_at_ready_mib",)),
+        ("drained/s", ("drain", "delivered_per_s")),
+        ("first delivery ms", ("drain", "first_delivery_ms")),
+    ],
 }
 
 
@@ -421,6 +566,8 @@ def cell(reports, path):
 def table(title, kind, scenarios, brokers, results):
     """A Markdown table: a row for each scenario, a group of columns for each broker."""
     columns = COLUMNS[kind]
+    # A table that a broker has no part in has no columns of dashes for it.
+    brokers = [broker for broker in brokers if any(broker.name not in one.without for one in scenarios)]
     heads = [f"{broker.version}: {name}" for broker in brokers for name, _ in columns]
     rows = [["", *heads], ["---", *["---:"] * len(heads)]]
     for one in scenarios:
@@ -432,6 +579,18 @@ def table(title, kind, scenarios, brokers, results):
         rows.append([one.title, *cells])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([f"### {title}", "", *lines])
+
+
+def disk_table(disk):
+    """What the disk does without a broker."""
+    return "\n".join(
+        [
+            *("### The disk itself", ""),
+            *("| | |", "| --- | ---: |"),
+            f"| fdatasync/s, each behind 4 KiB over octets written before | {number(disk['fdatasync_per_s'])} |",
+            f"| MB/s, 1 MiB writes at a file's end, each with its fdatasync | {number(disk['sequential_mb_per_s'])} |",
+        ]
+    )
 
 
 def machine(directory):
@@ -459,17 +618,19 @@ def machine(directory):
 
 def commands(tables, durations):
     lines = []
-    for _, _, scenarios in tables:
+    for _, kind, scenarios in tables:
         for one in scenarios:
-            words = shlex.join(["warren", "bench", *one.command(durations)])
-            lines.append(f"{words} --url {one.protocol}://… --broker-pid … --json")
+            for command in one.all_commands(kind, durations):
+                words = shlex.join(["warren", "bench", *command])
+                lines.append(f"{words} --url {one.protocol}://… --broker-pid … --json")
     return list(dict.fromkeys(lines))
 
 
-def figures(options, brokers, tables, durations, results, load, directory):
+def figures(options, brokers, tables, durations, results, load, directory, disk):
     """What stands between the markers."""
     parts = ["\n".join(["### Machine and method", "", *machine(directory), *method(options, load)])]
     parts += [table(title, kind, scenarios, brokers, results) for title, kind, scenarios in tables]
+    parts += [disk_table(disk)] if disk else []
     parts.append(
         "\n".join(["### Commands", "", "```sh", options.shown, "# runs, for each broker:"]
                   + commands(tables, durations) + ["```"])
@@ -516,11 +677,11 @@ def arguments(words):
     parser.add_argument("--only", metavar="WORD", action="append", default=[],
                         help="only scenarios whose table or title contains WORD; may be repeated")
     parser.add_argument("--without", choices=sorted(BROKERS), action="append", default=[], help="leave a broker out")
-    parser.add_argument("--warren", default=str(REPOSITORY / "target/release/warren"), help="the broker's binary")
-    parser.add_argument("--bench", help="the load generator's binary [default: the broker's]")
+    parser.add_argument("--warren", type=os.path.abspath, default=str(REPOSITORY / "target/release/warren"), help="the broker's binary")
+    parser.add_argument("--bench", type=os.path.abspath, help="the load generator's binary [default: the broker's]")
     parser.add_argument("--rabbitmq", default="/usr/lib/rabbitmq/bin/rabbitmq-server", help="RabbitMQ's start script")
     parser.add_argument("--epmd", default=shutil.which("epmd") or "epmd", help="Erlang's port mapper")
-    parser.add_argument("--data-dir", default=str(REPOSITORY / "target"),
+    parser.add_argument("--data-dir", type=os.path.abspath, default=str(REPOSITORY / "target"),
                         help="where the temporary directory is made: the disk that persistence is measured on")
     parser.add_argument("--output", default=str(REPOSITORY / "BENCHMARKS.md"), help="the document to write into")
     parser.add_argument("--raw", metavar="FILE", help="append every report as a line of JSON")
@@ -552,7 +713,14 @@ def durations_of(options):
     """Time arguments by kind of run."""
     length = "2s" if options.quick else "5s"
     flow = ("--duration", length, "--warmup", "1s")
-    return {"throughput": flow, "latency": flow, "churn": ("--duration", length)}
+    # A second generator is at work before the first one starts and after it has ended.
+    longer = f"{int(length.removesuffix('s')) + BESIDE_MORE}s"
+    return {
+        "throughput": flow,
+        "latency": flow,
+        "churn": ("--duration", length),
+        "beside": ("--duration", longer, "--warmup", "1s"),
+    }
 
 
 def allow_files():
@@ -569,12 +737,15 @@ def run(options):
         if not os.access(needed[name], os.X_OK):
             raise Failure(f"{needed[name]} is not there; build or install it, or use --without {name}")
     connections = min(1_000 if options.quick else 10_000, allow_files() - FILES_BESIDES)
-    tables = chosen(sections(connections), options.only)
+    backlog = 20_000 if options.quick else 1_000_000
+    tables = chosen(sections(connections, backlog), options.only)
     durations = durations_of(options)
     load = os.getloadavg()[0]
     pathlib.Path(options.data_dir).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.data_dir) as temporary:
         brokers = []
+        keeps = any(title.startswith("Durable") for title, _, _ in tables)
+        disk = durable.disk_limits(temporary, 1 if options.quick else DISK_TIME) if keeps else None
         try:
             for name in names:
                 directory = pathlib.Path(temporary) / name
@@ -584,7 +755,7 @@ def run(options):
                 broker.start(options)
                 broker.await_ready()
             results = measure_all(options, brokers, tables, durations)
-            text = figures(options, brokers, tables, durations, results, load, temporary)
+            text = figures(options, brokers, tables, durations, results, load, temporary, disk)
         finally:
             for broker in reversed(brokers):
                 broker.stop()

@@ -2,13 +2,19 @@
 
 import os
 import pathlib
+import socket
+import struct
 import sys
+import tempfile
+import threading
+import time
 import types
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import compare  # noqa: E402
+import durable  # noqa: E402
 
 
 class Figures(unittest.TestCase):
@@ -68,6 +74,63 @@ class Scenarios(unittest.TestCase):
         command = compare.scenario("t", "throughput --size 1").command(durations)
         self.assertEqual(command, ["throughput", "--duration", "2s", "--warmup", "1s", "--size", "1"])
         self.assertEqual(compare.scenario("t", "connections").command(durations), ["connections"])
+
+
+    def test_a_second_generator_is_measured_longer_and_its_command_is_shown(self):
+        durations = compare.durations_of(compare.arguments([]))
+        tables = compare.chosen(compare.sections(100), ["beside"])
+        (one,) = tables[0][2]
+        self.assertEqual(one.command_beside(durations)[:3], ["throughput", "--duration", "10s"])
+        self.assertEqual(len(compare.commands(tables, durations)), 2)
+
+    def test_a_restart_is_between_two_commands(self):
+        durations = compare.durations_of(compare.arguments([]))
+        shown = compare.commands(compare.chosen(compare.sections(100, 7), ["restart"]), durations)
+        self.assertEqual(["publish" in line for line in shown], [True, False])
+        self.assertTrue(all("--messages 7 " in line and "--queue-prefix restart" in line for line in shown))
+
+    def test_everything_durable_can_be_chosen_alone(self):
+        titles = [title for title, _, _ in compare.chosen(compare.sections(100), ["Durable"])]
+        self.assertEqual(titles, ["Durable", "Durable beside transient", "Durable backlog", "Durable restart"])
+
+
+class Disk(unittest.TestCase):
+    def test_limits_are_measured_and_leave_nothing(self):
+        with tempfile.TemporaryDirectory() as directory:
+            disk = durable.disk_limits(directory, 0.05)
+            self.assertEqual(os.listdir(directory), [])
+        self.assertTrue(all(figure > 0 for figure in disk.values()), disk)
+        self.assertEqual(compare.disk_table({"fdatasync_per_s": 1234.0, "sequential_mb_per_s": 9.5}).count("\n|"), 4)
+
+
+class Login(unittest.TestCase):
+    def answer(self, *payloads):
+        """A broker that answers each request with one payload and then closes."""
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def serve():
+            with listener, listener.accept()[0] as peer:
+                for payload in payloads:
+                    peer.recv(4096)
+                    peer.sendall(struct.pack(">BHL", 1, 0, len(payload)) + payload + b"\xce")
+                peer.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        self.addCleanup(thread.join)
+        return listener.getsockname()[1]
+
+    def test_a_login_ends_with_an_open_virtual_host(self):
+        start, tune, opened = b"\0\x0a\0\x0a", b"\0\x0a\0\x1e" + bytes(8), b"\0\x0a\0\x29\0"
+        self.assertTrue(durable.logs_in(self.answer(start, tune, opened), 5))
+        close = b"\0\x0a\0\x32\x02\x12\0\0\0\0\0"
+        self.assertFalse(durable.logs_in(self.answer(start, tune, close), 5))
+        with self.assertRaises(ConnectionError):
+            durable.logs_in(self.answer(start), 5)
+
+    def test_nobody_there_is_waited_for_until_the_deadline(self):
+        (port,) = compare.free_ports(1)
+        self.assertFalse(durable.await_login(port, time.monotonic() + 0.05))
 
 
 class Processes(unittest.TestCase):

@@ -9,7 +9,7 @@
 //!   2  file removed
 //!   3  two files swapped      the other: an octet
 //!   4  file made              directory and ending: an octet, id: an octet, octets: short
-//!   5  checksums written      as the file's ending asks for
+//!   5  checksums written      of a log file, a segment, or FORMAT
 //!   6  a sector zeroed        place: eight octets
 //! ```
 //!
@@ -24,7 +24,9 @@ use std::sync::Arc;
 
 use broker_core::storage::fuzzing::{Format, seal};
 use broker_core::storage::sim_fs::SimFs;
-use broker_core::storage::{CommitStep, Engine, FileSystem, Options, Recovered, StorageError};
+use broker_core::storage::{
+    CommitStep, Definition, Engine, FileSystem, Options, Recovered, StorageError,
+};
 
 use crate::script::Script;
 
@@ -172,8 +174,11 @@ impl Disk {
                 octets = others;
             }
             5 => {
+                let Some(format) = forgeable(&path) else {
+                    return;
+                };
                 self.is_forged = true;
-                seal(format_of(&path), &mut octets);
+                seal(format, &mut octets);
             }
             _ => {
                 let from = place(script, octets.len()) / 512 * 512;
@@ -191,12 +196,14 @@ impl Disk {
     }
 }
 
-fn format_of(path: &Path) -> Format {
+/// The format of files whose checksums are written over nonsense. A checkpoint is the state itself, and
+/// what its checksums say is believed: `store_record` has its decoder.
+fn forgeable(path: &Path) -> Option<Format> {
     match path.extension().and_then(|ending| ending.to_str()) {
-        Some("wal") => Format::Log,
-        Some("seg") => Format::Segment,
-        Some("ckpt") => Format::Checkpoint,
-        _ => Format::FormatFile,
+        Some("wal") => Some(Format::Log),
+        Some("seg") => Some(Format::Segment),
+        Some("ckpt") => None,
+        _ => Some(Format::FormatFile),
     }
 }
 
@@ -218,7 +225,7 @@ fn open(fs: &SimFs) -> Option<Opened> {
 #[derive(Debug, PartialEq)]
 struct Content {
     messages: BTreeMap<(u64, u64), (Vec<u8>, Vec<u8>)>,
-    definitions: Vec<(Box<[u8]>, Box<[u8]>)>,
+    definitions: Vec<Definition>,
 }
 
 impl Opened {

@@ -22,8 +22,4 @@ pub fn run(octets: &[u8]) {
     let mut sealed = octets.to_vec();
     seal(format, &mut sealed);
     decode(format, &sealed);
-    // Sealing what is sealed changes nothing: otherwise the checksums were not where they belong.
-    let mut again = sealed.clone();
-    seal(format, &mut again);
-    assert_eq!(again, sealed, "{format:?}");
 }

@@ -13,12 +13,14 @@
 //! cannot hide it by delaying the sender (coordinated omission).
 //!
 //! It does not speak TLS, does not keep queues (all that it declares is deleted at the end, and is
-//! auto-delete in case it is killed), and does not load remote machines unless told to.
+//! auto-delete in case it is killed; `backlog`, whose queues have to outlive their consumers and if asked a
+//! restart, is the exception), and does not load remote machines unless told to.
 
 mod acks;
 mod address;
 mod amqp;
 mod args;
+mod backlog;
 mod churn;
 mod clock;
 mod confirms;
@@ -40,8 +42,9 @@ mod walk;
 use std::process::ExitCode;
 
 pub use args::{
-    AckChoice, BenchArgs, BenchCommand, ChurnArgs, ChurnSubject, ConnectionsArgs, ExchangeShape,
-    LatencyArgs, NullArgs, PathArgs, Protocol, TargetArgs, ThroughputArgs,
+    AckChoice, BacklogArgs, BacklogPhase, BenchArgs, BenchCommand, ChurnArgs, ChurnSubject,
+    ConnectionsArgs, ExchangeShape, LatencyArgs, NullArgs, PathArgs, Protocol, TargetArgs,
+    ThroughputArgs,
 };
 
 use error::BenchError;
@@ -58,6 +61,7 @@ pub fn run(args: BenchArgs) -> ExitCode {
         BenchCommand::Latency(args) => latency::run(&args),
         BenchCommand::Connections(args) => connections::run(&args),
         BenchCommand::Churn(args) => churn::run(&args),
+        BenchCommand::Backlog(args) => backlog::run(&args),
         BenchCommand::Null(args) => null::run(&args),
     };
     match outcome {
@@ -74,6 +78,9 @@ const fn exit_code(error: &BenchError) -> u8 {
     match error {
         BenchError::Usage(_) => 64,
         BenchError::Connect { .. } | BenchError::Closed { .. } => 69,
-        BenchError::Io { .. } | BenchError::Protocol(_) | BenchError::Late(_) => 1,
+        BenchError::Io { .. }
+        | BenchError::Protocol(_)
+        | BenchError::Books(_)
+        | BenchError::Late(_) => 1,
     }
 }

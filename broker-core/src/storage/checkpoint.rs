@@ -228,6 +228,8 @@ pub(super) fn decode(octets: &[u8]) -> Option<Checkpoint> {
         }
     }
     for (queue, mut extent) in extents {
+        // Where the segment's own entry is damaged its length is not known; the file knows it.
+        index.segments.entry(extent.segment).or_default();
         index.place_extent(queue, &mut extent);
     }
     let damage = (sound != entry_count)
@@ -281,7 +283,8 @@ fn decode_queue(reader: &mut Reader<'_>, index: &mut Index) -> Option<Vec<(u64, 
     for _ in 0..entries {
         seq = seq.checked_add(varint(reader)?)?;
         lsn = lsn.checked_add(varint(reader)?)?;
-        let len = u32::try_from(varint(reader)?).ok()?;
+        // A record of no octets would be one that has gone.
+        let len = u32::try_from(varint(reader)?).ok().filter(|len| *len > 0)?;
         index.enqueue(MessageRef { queue: id, seq }, lsn, len);
     }
     Some(extents)

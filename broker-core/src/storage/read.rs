@@ -265,7 +265,7 @@ impl Engine {
         let mut messages = Vec::new();
         let mut next = 0;
         for ((seq, record), offset) in run.records(&octets).zip(run.offsets()) {
-            next = seq + 1;
+            next = seq.saturating_add(1);
             match record {
                 Some(record) => messages.push(place(seq, &record, offset)),
                 None => lost.push(SeqRange::one(seq)),
@@ -344,7 +344,7 @@ fn block_of(copied: MemoryRecords) -> MessageBlock {
         };
         messages.push(place(seq, &record, offset));
         offset += to_usize(u64::from(record.len));
-        next = seq + 1;
+        next = seq.saturating_add(1);
     }
     MessageBlock { octets: BlockOctets::Log(octets), messages, lost: Vec::new(), next }
 }

@@ -190,7 +190,22 @@ impl<'a> Replay<'a> {
         let read = if is_read { Ok(()) } else { self.read(frame, octets) };
         self.found.replayed.octets += octets.len() as u64;
         match read {
-            Ok(()) => self.apply_all(octets, frame.header.lsn),
+            Ok(()) => {
+                let applied = self.apply_all(octets, frame.header.lsn);
+                let rest = octets.get(applied..).unwrap_or_default();
+                if let Some(file) = self.file(frame)
+                    && !rest.is_empty()
+                {
+                    // No rot looks like this; whatever did it, the rest of the log goes on.
+                    let detail =
+                        format!("frame at offset {} holds what is no record", frame.offset);
+                    let damage = Damage::new(self.paths.relative(&file.path), detail);
+                    let offset = frame.offset + (FRAME_HEADER_LEN + applied) as u64;
+                    self.lose(damage, Some((offset, rest.to_vec())));
+                    let lsn = frame.header.lsn + applied as u64;
+                    self.salvage(rest, lsn, frame.header.end());
+                }
+            }
             Err(why) => {
                 let Some(file) = self.file(frame) else { return };
                 let detail = format!("frame at offset {} {why}", frame.offset);
@@ -203,14 +218,16 @@ impl<'a> Replay<'a> {
         self.apply_segments();
     }
 
-    /// Applies the records of a sound payload.
-    fn apply_all(&mut self, mut octets: &[u8], mut lsn: u64) {
-        while let Some(record) = Record::decode(octets, lsn) {
-            self.apply(&record, lsn);
-            octets = octets.get(to_usize(u64::from(record.len))..).unwrap_or_default();
-            lsn += u64::from(record.len);
+    /// Applies the records of a sound payload; answers the octets that they take.
+    fn apply_all(&mut self, octets: &[u8], lsn: u64) -> usize {
+        let mut at = 0;
+        while let Some(rest) = octets.get(at..)
+            && let Some(record) = Record::decode(rest, lsn + at as u64)
+        {
+            self.apply(&record, lsn + at as u64);
+            at += to_usize(u64::from(record.len));
         }
-        debug_assert!(octets.is_empty(), "a sound payload consists of records");
+        at
     }
 
     /// Applies what is sound in a payload that is not, and names what is not.

@@ -3,10 +3,12 @@
 //! Acknowledgements are collected while a read is walked and written once behind it, so that they cost one
 //! system call a read, whatever the mode.
 
+use std::num::NonZeroU16;
+
 use proto_amqp::{ChannelId, basic};
 use proto_stomp::{Command, FrameEnd, FrameWriter};
 
-use super::args::{AckChoice, PathArgs};
+use super::args::AckChoice;
 use super::walk::{Handle, Handles};
 
 /// The channel that every AMQP connection of the generator works on.
@@ -27,11 +29,11 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    /// None yet, in the mode that `path` asks for.
-    pub(super) fn new(path: &PathArgs) -> Self {
-        let prefetch = path.prefetch().map_or(1, |prefetch| u64::from(prefetch.get()));
+    /// None yet, in the mode `choice`; cumulative ones go out at half of `prefetch`.
+    pub(super) fn new(choice: AckChoice, prefetch: Option<NonZeroU16>) -> Self {
+        let prefetch = prefetch.map_or(1, |prefetch| u64::from(prefetch.get()));
         Self {
-            choice: path.ack,
+            choice,
             every: (prefetch / 2).max(1),
             waiting: 0,
             tag: 0,
@@ -101,30 +103,13 @@ fn ack(out: &mut Vec<u8>, handle: Handle<'_>, multiple: bool) {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU16;
-    use std::time::Duration;
-
     use proto_amqp::basic::Hot;
     use proto_amqp::frame;
 
     use super::*;
 
     fn acks(ack: AckChoice, prefetch: Option<u16>) -> Acks {
-        Acks::new(&PathArgs {
-            producers: 1,
-            consumers: 1,
-            queues: 1,
-            size: 0,
-            ack,
-            prefetch: prefetch.and_then(NonZeroU16::new),
-            persistent: false,
-            durable: false,
-            exchange_shape: None,
-            bindings: None,
-            duration: Duration::ZERO,
-            warmup: Duration::ZERO,
-            drain: Duration::ZERO,
-        })
+        Acks::new(ack, prefetch.and_then(NonZeroU16::new))
     }
 
     /// Tag and `multiple` of every acknowledgement.

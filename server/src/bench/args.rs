@@ -11,6 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::error::BenchError;
+use super::walk::STAMP_LEN;
 
 /// Deliveries in flight to a consumer that acknowledges, unless `--prefetch` says otherwise.
 const PREFETCH_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).unwrap();
@@ -40,6 +41,8 @@ pub enum BenchCommand {
     Connections(ConnectionsArgs),
     /// Open and close connections, channels, queues or subscriptions over and over.
     Churn(ChurnArgs),
+    /// Fill durable queues with persistent, confirmed messages while nobody consumes, then empty them (AMQP).
+    Backlog(BacklogArgs),
     /// Measure the ceiling: the same load against a broker that only parses and forwards. The reported
     /// processor time is of both, which share a process.
     Null(NullArgs),
@@ -282,6 +285,115 @@ pub enum ChurnSubject {
     Subscriptions,
 }
 
+/// Arguments of `warren bench backlog`.
+#[derive(Debug, Args)]
+pub struct BacklogArgs {
+    /// The broker.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Messages in all
+    #[arg(long)]
+    pub messages: NonZeroU64,
+    /// Octets in a body; the first eight are the message's number in its queue
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(STAMP_LEN as u64..=SIZE_MAX))]
+    pub size: u64,
+    /// Durable queues, each with a publishing and a consuming connection of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub queues: u32,
+    /// Publishes without a confirm per queue [default: 1000]
+    #[arg(long, value_name = "WINDOW", value_parser = confirm_window)]
+    pub confirm_window: Option<NonZeroU32>,
+    /// Unacknowledged deliveries per queue, acknowledged cumulatively at half of it [default: 500]
+    #[arg(long)]
+    pub prefetch: Option<NonZeroU16>,
+    /// What to do: to restart the broker in between, publish in one run and drain in a second one
+    #[arg(long, value_enum, default_value_t = BacklogPhase::Both)]
+    pub phase: BacklogPhase,
+    /// How the names of the queues start; they end in a number [default: a random name]
+    #[arg(long, value_name = "NAME")]
+    pub queue_prefix: Option<String>,
+    /// Wait between the two phases
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub pause: Option<Duration>,
+    /// Longest time for each phase
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+}
+
+/// Which half of a backlog's life a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BacklogPhase {
+    /// Declare the queues, publish, and keep them.
+    Publish,
+    /// Consume what a `publish` run with the same options left, and delete the queues.
+    Drain,
+    /// One after the other.
+    Both,
+}
+
+impl BacklogPhase {
+    /// Whether messages are published.
+    pub(super) const fn publishes(self) -> bool {
+        matches!(self, Self::Publish | Self::Both)
+    }
+
+    /// Whether messages are consumed.
+    pub(super) const fn drains(self) -> bool {
+        matches!(self, Self::Drain | Self::Both)
+    }
+}
+
+/// Publishes without a confirm in a backlog run, unless `--confirm-window` says otherwise.
+const BACKLOG_WINDOW_DEFAULT: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
+/// Deliveries in flight from each queue of a backlog run, unless `--prefetch` says otherwise.
+const BACKLOG_PREFETCH_DEFAULT: NonZeroU16 = NonZeroU16::new(500).unwrap();
+
+impl BacklogArgs {
+    /// Refuses combinations in which an option would have no effect or no sense.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] naming the option.
+    pub(super) fn check(&self, protocol: Protocol) -> Result<(), BenchError> {
+        let refuse = |why: &str| Err(BenchError::Usage(why.to_owned()));
+        if protocol == Protocol::Stomp {
+            return refuse("STOMP cannot declare durable queues: backlog is for AMQP");
+        }
+        if self.messages.get() < u64::from(self.queues) {
+            return refuse("--messages: fewer than --queues would leave a queue without messages");
+        }
+        if self.duration.is_zero() {
+            return refuse("--duration 0s: there would be nothing to measure");
+        }
+        if !self.phase.publishes() && self.confirm_window.is_some() {
+            return refuse("--confirm-window has no effect with --phase drain");
+        }
+        if !self.phase.drains() && self.prefetch.is_some() {
+            return refuse("--prefetch has no effect with --phase publish");
+        }
+        if self.phase != BacklogPhase::Both && self.pause.is_some() {
+            return refuse("--pause is between two phases: it needs --phase both");
+        }
+        if self.phase != BacklogPhase::Both && self.queue_prefix.is_none() {
+            return refuse(
+                "--phase publish or drain needs --queue-prefix, to find the queues again",
+            );
+        }
+        Ok(())
+    }
+
+    /// Most publishes without a confirm, for each queue.
+    pub(super) fn confirm_window(&self) -> NonZeroU32 {
+        self.confirm_window.unwrap_or(BACKLOG_WINDOW_DEFAULT)
+    }
+
+    /// Most deliveries without an acknowledgement, for each queue.
+    pub(super) fn prefetch(&self) -> NonZeroU16 {
+        self.prefetch.unwrap_or(BACKLOG_PREFETCH_DEFAULT)
+    }
+}
+
 /// Arguments of `warren bench null`.
 #[derive(Debug, Args)]
 pub struct NullArgs {
@@ -462,6 +574,34 @@ mod tests {
         assert_eq!(path("--ack none").unwrap().prefetch(), None);
         assert_eq!(path("--ack manual").unwrap().prefetch(), NonZeroU16::new(1000));
         assert_eq!(path("--ack individual --prefetch 7").unwrap().prefetch(), NonZeroU16::new(7));
+    }
+
+    #[test]
+    fn the_phases_of_a_backlog_take_only_the_options_that_they_use() {
+        let refused = |words: &str| {
+            let words = format!("bench backlog --messages 10 {words}");
+            let command = Command::try_parse_from(words.split_whitespace())
+                .map_err(|error| error.to_string())
+                .ok()?;
+            let BenchCommand::Backlog(args) = command.bench.command else { return None };
+            let protocol = args.target.protocol.unwrap_or(Protocol::Amqp);
+            Some(args.check(protocol).err().map(|error| error.to_string()).unwrap_or_default())
+        };
+        for (words, named) in [
+            ("--protocol stomp", "STOMP"),
+            ("--queues 11", "--messages"),
+            ("--duration 0s", "--duration"),
+            ("--phase drain --queue-prefix p --confirm-window 5", "--confirm-window"),
+            ("--phase publish --queue-prefix p --prefetch 5", "--prefetch"),
+            ("--phase drain --queue-prefix p --pause 1s", "--pause"),
+            ("--phase publish", "--queue-prefix"),
+        ] {
+            let said = refused(words).unwrap();
+            assert!(said.contains(named), "{words}: {said}");
+        }
+        assert_eq!(refused("--pause 1s --prefetch 5 --confirm-window 5").as_deref(), Some(""));
+        assert_eq!(refused("--phase drain --queue-prefix p --prefetch 5").as_deref(), Some(""));
+        assert_eq!(refused("--size 7"), None, "no room for a number");
     }
 
     #[test]

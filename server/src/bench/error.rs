@@ -38,6 +38,9 @@ pub(super) enum BenchError {
     /// The broker sent what the protocol does not allow here.
     #[error("the broker broke the protocol: {0}")]
     Protocol(String),
+    /// What was delivered is not what was published.
+    #[error("the books do not balance: {0}")]
+    Books(String),
     /// An answer did not come in time.
     #[error("no answer within {0:?}")]
     Late(std::time::Duration),

@@ -402,7 +402,9 @@ fn run(
         let spawn_failed = BenchError::io("starting a thread");
         let mut consumers = Vec::new();
         for link in ends.consumers {
-            let work = || consume::consume(link, &run, Acks::new(path), pace.is_rate());
+            let work = || {
+                consume::consume(link, &run, Acks::new(path.ack, path.prefetch()), pace.is_rate())
+            };
             let thread = thread::Builder::new().name("bench-consumer".to_owned());
             consumers.push(thread.spawn_scoped(scope, work).map_err(&spawn_failed)?);
         }

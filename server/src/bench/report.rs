@@ -4,14 +4,16 @@
 //! end in their unit. Fields that do not apply are `null`, never absent.
 
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::args::{PathArgs, Protocol};
+use super::backlog;
 use super::error::BenchError;
 use super::load::Measured;
-use super::stats::{TimesUs, per_second, seconds};
+use super::stats::{Times, TimesUs, per_second, seconds};
 
 /// Prints an error to standard error.
 pub(super) fn complain(error: &BenchError) {
@@ -99,11 +101,124 @@ impl<'a, P: Serialize> FlowReport<'a, P> {
             broker_cpu_s: measured.broker_cpu.map(seconds),
             broker_cpu_us_per_message: measured
                 .broker_cpu
-                .filter(|_| messages > 0)
-                .map(|cpu| (cpu.as_secs_f64() * 1e9 / messages as f64).round() / 1000.0),
+                .and_then(|cpu| us_per_message(cpu, messages)),
             broker_resident_mib: measured.broker_resident.map(|octets| mib(octets as f64)),
         }
     }
+}
+
+/// The report of a backlog that is filled and emptied.
+#[derive(Debug, Serialize)]
+pub(super) struct BacklogReport {
+    pub(super) scenario: &'static str,
+    pub(super) broker: String,
+    pub(super) protocol: Protocol,
+    pub(super) parameters: backlog::Parameters,
+    /// `None` in a run that only drains.
+    pub(super) publish: Option<PublishReport>,
+    /// `None` in a run that only publishes.
+    pub(super) drain: Option<DrainReport>,
+    pub(super) client_cpu_s: f64,
+}
+
+/// How a backlog was filled.
+#[derive(Debug, Serialize)]
+pub(super) struct PublishReport {
+    window_s: f64,
+    pub(super) confirmed: u64,
+    confirmed_per_s: f64,
+    /// From the start of a write to the confirm of all in it.
+    confirm_us: Option<TimesUs>,
+    pub(super) broker: Option<BrokerCost>,
+}
+
+impl PublishReport {
+    /// Of `confirmed` messages in `window`.
+    pub(super) fn new(
+        confirmed: u64,
+        window: Duration,
+        confirm: &Times,
+        broker: Option<BrokerCost>,
+    ) -> Self {
+        Self {
+            window_s: seconds(window),
+            confirmed,
+            confirmed_per_s: per_second(confirmed, window),
+            confirm_us: confirm.summary(),
+            broker,
+        }
+    }
+}
+
+/// How a backlog was emptied.
+#[derive(Debug, Serialize)]
+pub(super) struct DrainReport {
+    window_s: f64,
+    delivered: u64,
+    delivered_per_s: f64,
+    delivered_mib_per_s: f64,
+    /// From the first basic.consume to the first delivery of any queue.
+    first_delivery_ms: Option<f64>,
+    broker: Option<BrokerCost>,
+}
+
+impl DrainReport {
+    /// Of `delivered` messages of `size` octets in `window`.
+    pub(super) fn new(
+        delivered: u64,
+        size: usize,
+        window: Duration,
+        until_first: Option<Duration>,
+        broker: Option<BrokerCost>,
+    ) -> Self {
+        let delivered_per_s = per_second(delivered, window);
+        Self {
+            window_s: seconds(window),
+            delivered,
+            delivered_per_s,
+            delivered_mib_per_s: mib(delivered_per_s * size as f64),
+            first_delivery_ms: until_first.map(|time| (time.as_secs_f64() * 1e6).round() / 1e3),
+            broker,
+        }
+    }
+}
+
+/// What one phase cost the broker.
+#[derive(Debug, Serialize)]
+pub(super) struct BrokerCost {
+    cpu_s: f64,
+    cpu_us_per_message: Option<f64>,
+    resident_before_mib: f64,
+    /// At the end of the phase.
+    pub(super) resident_mib: f64,
+    /// The most that was seen, every 50 ms.
+    pub(super) resident_max_mib: f64,
+}
+
+/// Resident memory of the broker around a phase, in octets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resident {
+    pub(super) before: u64,
+    pub(super) after: u64,
+    pub(super) max: u64,
+}
+
+impl BrokerCost {
+    /// Of moving `messages`.
+    pub(super) fn new(cpu: Duration, messages: u64, resident: Resident) -> Self {
+        Self {
+            cpu_s: seconds(cpu),
+            cpu_us_per_message: us_per_message(cpu, messages),
+            resident_before_mib: mib(resident.before as f64),
+            resident_mib: mib(resident.after as f64),
+            resident_max_mib: mib(resident.max as f64),
+        }
+    }
+}
+
+/// Processor time of each message in microseconds, rounded to nanoseconds; none without messages.
+fn us_per_message(cpu: Duration, messages: u64) -> Option<f64> {
+    (messages > 0).then(|| (cpu.as_secs_f64() * 1e9 / messages as f64).round() / 1000.0)
 }
 
 /// Octets as mebibytes with one decimal.

@@ -172,7 +172,7 @@ impl Topology {
 /// Runs a deletion on the channel of the load; what does not exist any more is deleted.
 ///
 /// spec: amqp queue.delete: RabbitMQ answers delete-ok; the XML says 404, which closes the channel.
-fn forgive_absence(
+pub(super) fn forgive_absence(
     peer: &mut AmqpPeer,
     delete: impl FnOnce(&mut AmqpPeer) -> Result<(), BenchError>,
 ) -> Result<(), BenchError> {

@@ -45,12 +45,17 @@ impl Recovery<'_> {
 
     /// Compares what the index says with what is there; only ends of files are read.
     pub(super) fn check_segments(&mut self, index: &mut Index) {
-        let alive: Vec<(u64, u64)> = index
-            .segments
-            .iter()
-            .filter(|(_, segment)| segment.live_extents > 0)
-            .map(|(id, segment)| (*id, segment.len))
-            .collect();
+        let mut alive: Vec<(u64, u64)> = Vec::new();
+        for (id, segment) in &mut index.segments {
+            if segment.len == 0 {
+                let file = self.fs.open(&segment_path(&self.paths.segments, *id));
+                // One that cannot be read is judged below.
+                segment.len = file.and_then(|file| file.size()).unwrap_or(0);
+            }
+            if segment.live_extents > 0 {
+                alive.push((*id, segment.len));
+            }
+        }
         let total = alive.iter().map(|(_, len)| len).sum();
         let mut meter = Meter::new(self.options.progress.as_ref(), OpenPhase::Segments, total);
         for (id, len) in alive {
