@@ -157,25 +157,30 @@ impl Broker {
                 }
             }
             Definition::Exchange(vhost, spec) => {
-                if let Some(vhost) = self.vhost(vhost.as_str()) {
-                    vhost.restore_exchange(spec);
-                }
+                let vhost = self.vhost_of_definition(vhost, restored);
+                vhost.restore_exchange(spec);
             }
             Definition::Queue(vhost, declared) => {
                 self.queue_ids.begin_at(declared.id.0 + 1);
-                if let Some(vhost) = self.vhost(vhost.as_str()) {
-                    let found = found.remove(&declared.id.0).map(found_of).unwrap_or_default();
-                    restored.queues += 1;
-                    restored.messages += found.len;
-                    vhost.restore_queue(declared, found, now);
-                }
+                let vhost = self.vhost_of_definition(vhost, restored);
+                let found = found.remove(&declared.id.0).map(found_of).unwrap_or_default();
+                restored.queues += 1;
+                restored.messages += found.len;
+                restored.unreadable.extend(vhost.restore_queue(declared, found, now).err());
             }
             Definition::Binding(vhost, binding) => {
-                if let Some(vhost) = self.vhost(vhost.as_str()) {
-                    vhost.restore_binding(binding);
-                }
+                let vhost = self.vhost_of_definition(vhost, restored);
+                restored.unreadable.extend(vhost.restore_binding(binding).err());
             }
         }
+    }
+
+    /// The virtual host that a definition stands in. Its own definition may have been lost: what stands in it has not.
+    fn vhost_of_definition(&self, name: VhostName, restored: &mut Restored) -> Arc<VirtualHost> {
+        self.vhost(name.as_str()).unwrap_or_else(|| {
+            restored.unreadable.push(format!("vhost '{name}' has lost its definition"));
+            self.insert_vhost(name)
+        })
     }
 
     /// A queue that has messages and no definition: damage has taken its name.
@@ -198,7 +203,7 @@ impl Broker {
         restored.messages += found.len;
         let (arguments, auto_delete) = (Arguments::new(), false);
         let declared = DurableQueue { id, name: name.clone(), auto_delete, arguments };
-        vhost.restore_queue(declared, found, now);
+        restored.unreadable.extend(vhost.restore_queue(declared, found, now).err());
         if let Ok(there) = vhost.queue(&name) {
             let mut changes = Changes::default();
             changes.put_vhost(&vhost.name);
@@ -263,8 +268,10 @@ impl Broker {
         }
         // First: permissions that outlived their virtual host would hold for the next of that name.
         self.access.forget_vhost(name)?;
-        let removed = self.vhosts.write().remove(name);
-        removed.ok_or_else(|| VhostError::NoVhost(name.clone()))?.delete_everything();
+        // Until the log knows, nobody makes a new one of the same name: it would be deleted by this.
+        let mut vhosts = self.vhosts.write();
+        let removed = vhosts.remove(name).ok_or_else(|| VhostError::NoVhost(name.clone()))?;
+        removed.delete_everything();
         Ok(())
     }
 

@@ -12,10 +12,12 @@ use proto_amqp::properties::{self, Properties};
 use proto_amqp::table::{self, ArrayReader, Limits, TableReader, TableWriter, Value, write_table};
 
 use crate::consumer::Entry;
+use crate::log::LogPosition;
 use crate::message::{Attributes, Message, Publication};
 use crate::name::ExchangeName;
 use crate::queue::arguments::DeadLetterTarget;
 use crate::queue::{DeathReason, Queue, Settlement, Share};
+use crate::storage::StorageError;
 use crate::vhost::VirtualHost;
 
 /// How many messages were sent on to a dead-letter exchange, by reason. Belongs to the broker, so that the
@@ -53,28 +55,43 @@ struct Died {
 }
 
 impl VirtualHost {
-    /// Sends messages that died in `queue` to its dead-letter exchange, and what dies of that on in turn.
+    /// Sends messages that died in `queue` to its dead-letter exchange, and what dies of that on in turn; gives where
+    /// the log has to come before that is durable. What the log does not take waits with its queue.
     pub(crate) fn dead_letter(
         &self,
         queue: &Arc<Queue>,
         dead: Vec<(Entry, DeathReason)>,
         now: u64,
-    ) {
+    ) -> LogPosition {
+        let mut position = LogPosition::START;
         let mut work = vec![Died { queue: Arc::clone(queue), dead }];
         while let Some(Died { queue, dead }) = work.pop() {
             let Some(target) = &queue.spec.settings.dead_letter else {
                 continue;
             };
+            let mut stranded = Vec::new();
             for (entry, reason) in dead {
+                // The log that has just refused one would refuse the next.
+                let moved = match stranded.is_empty() {
+                    true => self.move_on(&queue, target, &entry, reason, now, &mut work),
+                    false => None,
+                };
+                let Some(moved_at) = moved else {
+                    stranded.push((entry, reason));
+                    continue;
+                };
+                position = position.max(moved_at);
                 // Relaxed: a statistic.
                 self.dead_letters.of(reason).fetch_add(1, Ordering::Relaxed);
-                self.move_on(&queue, target, &entry, reason, now, &mut work);
+            }
+            if !stranded.is_empty() && queue.strand(stranded) {
+                self.watch(&queue);
             }
         }
+        position
     }
 
-    /// One step in the log: out of the queue and into the next. If the log takes nothing, the message is back in its
-    /// queue after a restart.
+    /// One step in the log: out of the queue and into the next. `None` when the log takes nothing.
     fn move_on(
         &self,
         queue: &Arc<Queue>,
@@ -83,7 +100,7 @@ impl VirtualHost {
         reason: DeathReason,
         now: u64,
         work: &mut Vec<Died>,
-    ) {
+    ) -> Option<LogPosition> {
         let message = &entry.message;
         let parts = message.parts();
         // Properties were checked when the message came in.
@@ -110,7 +127,12 @@ impl VirtualHost {
         let gone = [Settlement::Gone(queue.id, std::slice::from_ref(entry))];
         // What dies of it in turn waits until this step is done: chains are as long as clients make them.
         let dying = |queue: &Arc<Queue>, dead| work.push(Died { queue: Arc::clone(queue), dead });
-        self.publish_together_with(&publication, &mut shares, &gone, now, dying).ok();
+        match self.publish_together_with(&publication, &mut shares, &gone, now, dying) {
+            Ok(done) => Some(done.position),
+            Err(StorageError::DiskFull | StorageError::Poisoned { .. }) => None,
+            // Grown beyond what one record takes: it would never go. It is in its queue again after a restart.
+            Err(_) => Some(LogPosition::START),
+        }
     }
 }
 

@@ -306,7 +306,7 @@ impl Changes {
     /// Appends all of it as one batch.
     pub(crate) fn append(&self, log: &dyn Log) -> Result<LogPosition, StorageError> {
         if self.is_empty() || !log.keeps() {
-            return Ok(LogPosition::default());
+            return Ok(LogPosition::START);
         }
         Records::with(|records| {
             for (key, value) in &self.puts {

@@ -178,6 +178,6 @@ pub enum Refusal {
 
 impl From<StorageError> for Refusal {
     fn from(error: StorageError) -> Self {
-        Self::NotKept { reason: error.to_string() }
+        Self::NotKept { reason: error.for_peers().to_owned() }
     }
 }

@@ -91,6 +91,15 @@ pub enum Destination {
     Exchange(ExchangeName),
 }
 
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Queue(name) => write!(f, "queue '{name}'"),
+            Self::Exchange(name) => write!(f, "exchange '{name}'"),
+        }
+    }
+}
+
 /// A binding (AMQP 0-9-1 §3.1.3.2): its identity is all of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binding {

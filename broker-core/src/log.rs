@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::queue::{Queue, QueueId};
-use crate::storage::{Batch, MessageBlock, StorageError};
+use crate::storage::{Batch, Health, MessageBlock, StorageError};
 use budget::Budget;
 
 pub use crate::storage::LogPosition;
@@ -44,6 +44,12 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// Everything up to here is on stable storage.
     fn durable_up_to(&self) -> LogPosition;
+
+    /// Everything appended so far ends here: when the mark has come to it, all of it is on stable storage.
+    fn appended_up_to(&self) -> LogPosition;
+
+    /// Whether messages are taken at this moment, and whether the mark moves on. A poisoned log never does again.
+    fn health(&self) -> Health;
 
     /// Tells `watcher` from now on whenever the mark moves.
     fn watch(&self, watcher: Arc<dyn DurableWatcher>);
@@ -85,11 +91,19 @@ impl Log for MemoryLog {
     }
 
     fn append(&self, _: &Batch<'_>) -> Result<LogPosition, StorageError> {
-        Ok(LogPosition(0))
+        Ok(LogPosition::START)
     }
 
     fn durable_up_to(&self) -> LogPosition {
-        LogPosition(u64::MAX)
+        LogPosition::START
+    }
+
+    fn appended_up_to(&self) -> LogPosition {
+        LogPosition::START
+    }
+
+    fn health(&self) -> Health {
+        Health::Healthy
     }
 
     fn watch(&self, _: Arc<dyn DurableWatcher>) {}

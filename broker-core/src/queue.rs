@@ -12,16 +12,17 @@
 
 pub mod arguments;
 mod dispatch;
+mod dying;
 mod keep;
 mod load;
 mod ready;
 mod together;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::arguments::Arguments;
 use crate::consumer::{ConnectionId, ConsumerId, Entry, Place, Subscription};
@@ -31,13 +32,18 @@ use crate::message::Publication;
 use crate::name::QueueName;
 use crate::vhost::VirtualHost;
 use arguments::{Overflow, QueueArguments};
+use dying::Stranded;
 pub use load::Loaded;
+use load::Patience;
 use ready::Ready;
 pub(crate) use together::Settlement;
 pub use together::{Settle, Share, Together};
 
 /// The most messages that one hold of a queue's lock moves.
 pub const BATCH_MAX: usize = 256;
+
+/// Messages that one `basic.get` lets die before it answers.
+const DEAD_MAX: usize = 16 * BATCH_MAX;
 
 /// Octets of bodies after which one run from the backlog ends.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
@@ -92,8 +98,12 @@ pub struct Effects {
     pub log_refused: Option<Arc<str>>,
     /// The last consumer of an auto-delete queue is gone.
     pub delete_queue: bool,
-    /// The first message that expires is here: the sweep has to know the queue.
+    /// Something here may expire: the sweep has to know the queue.
     pub watch_expiry: bool,
+    /// Consumers have room and messages wait: the queue has to serve on.
+    pub unserved: bool,
+    /// Where the log has to come before what was rejected is gone for good.
+    pub position: LogPosition,
 }
 
 impl Effects {
@@ -106,6 +116,7 @@ impl Effects {
             && self.log_refused.is_none()
             && !self.delete_queue
             && !self.watch_expiry
+            && !self.unserved
     }
 }
 
@@ -130,6 +141,11 @@ pub enum SubscribeError {
     #[error("deleted")]
     Deleted,
 }
+
+/// The messages of a queue cannot be read from the disk now; they are not given up for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the messages cannot be read from the disk")]
+pub struct Unreadable;
 
 /// Why a queue is not deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +243,9 @@ struct State {
     used_at: u64,
     /// Somebody reads the backlog ahead.
     loading: bool,
+    /// The disk did not give what was last read.
+    unreadable: bool,
+    stranded: Stranded,
     /// Messages numbered below may have been delivered before the last restart.
     delivered_below: u64,
     /// One more than the highest number that was ever handed out.
@@ -326,6 +345,8 @@ impl Queue {
             watched: spec.settings.expires.is_some() || found.len > 0,
             used_at: now,
             loading: false,
+            unreadable: false,
+            stranded: Stranded::default(),
             delivered_below,
             handed_out: delivered_below,
             delivered_noted: found.delivered_below.checked_sub(1),
@@ -369,7 +390,9 @@ impl Queue {
     fn is_backlogged(&self, state: &State) -> bool {
         let behind = !state.consumers.is_empty()
             && (state.ready.len() > BACKLOG_LEN || state.ready.bytes() > BACKLOG_BYTES);
-        behind || (self.keeps && self.log.is_pressed())
+        // Messages that are to be dropped have to be read first.
+        let dropping = state.ready.is_away() && self.is_overfull(state);
+        behind || dropping || (self.keeps && self.log.is_pressed())
     }
 
     fn take_in(
@@ -383,7 +406,7 @@ impl Queue {
             return self.accept(state, publications, 0, now, effects);
         }
         // One by one: whether there is room for a message depends on what became of those before.
-        let mut position = LogPosition::default();
+        let mut position = LogPosition::START;
         for (index, publication) in publications.iter().enumerate() {
             if state.has_room_for(publication, Pending::default(), &self.spec.settings) {
                 let one = std::slice::from_ref(publication);
@@ -437,7 +460,7 @@ impl Queue {
         match &logged {
             Ok(_) => self.enter(state, publications, &places, now, effects),
             Err(error) => {
-                effects.log_refused = Some(error.to_string().into());
+                effects.log_refused = Some(error.for_peers().into());
                 let indices = first..first + publications.len();
                 effects.rejected.extend(indices.filter_map(|index| u32::try_from(index).ok()));
             }
@@ -460,68 +483,24 @@ impl Queue {
             rest = self.hand_over(state, publications, places);
         }
         if rest < publications.len() || !state.ready.is_empty() {
-            let mut watch = false;
             for (publication, place) in publications.iter().zip(places).skip(rest) {
-                watch |= place.expires_at != NEVER;
                 state.ready.publish(publication, *place);
             }
-            // Consumers may have room although messages wait: the backlog goes first.
-            while self.dispatch(state, now, effects) {}
+            // Consumers may have room although messages wait: the backlog goes first. What is more than a batch is
+            // done where the lock is free again.
+            effects.unserved |= self.dispatch(state, now, effects);
             self.drop_overflow(state, effects);
-            self.finish(state, watch, effects);
-        }
-    }
-
-    /// Drops messages from the head while the queue is longer than it may be (`drop-head`).
-    fn drop_overflow(&self, state: &mut State, effects: &mut Effects) {
-        while self.is_overfull(state) {
-            // What is away comes back soon, and then it goes on.
-            let Some(entry) = state.ready.pop_front() else { break };
-            self.bury(state, entry, DeathReason::MaxLength, effects);
-        }
-    }
-
-    fn is_overfull(&self, state: &State) -> bool {
-        let settings = &self.spec.settings;
-        settings.max_length.is_some_and(|max| state.ready.len() as u64 > max)
-            || settings.max_length_bytes.is_some_and(|max| state.ready.bytes() > max)
-    }
-
-    /// Drops at most [`BATCH_MAX`] messages that have expired at the head; gives whether that was all.
-    fn drop_expired(&self, state: &mut State, now: u64, effects: &mut Effects) -> bool {
-        for _ in 0..BATCH_MAX {
-            let Some(entry) = state.ready.pop_expired(now) else { return true };
-            self.bury(state, entry, DeathReason::Expired, effects);
-        }
-        false
-    }
-
-    /// A message has died: where the queue has a dead-letter exchange it is passed on, and leaves the log in the
-    /// same step in which it enters the next queue; elsewhere it leaves the log with the next
-    /// [`finish`](Self::finish).
-    fn bury(&self, state: &mut State, entry: Entry, reason: DeathReason, effects: &mut Effects) {
-        if self.spec.settings.dead_letter.is_some() {
-            effects.dead.push((entry, reason));
-        } else if entry.logged {
-            state.scratch.settled.push(entry.seq);
+            self.finish(state, effects);
         }
     }
 
     /// The last thing of every change: tells the log and the budget what has changed, notes when the sweep has to
-    /// look again, and has more of the backlog read when it runs low. `entered` when a message that expires has
-    /// come in.
-    fn finish(&self, state: &mut State, entered: bool, effects: &mut Effects) {
+    /// look again, and has more of the backlog read when it runs low.
+    fn finish(&self, state: &mut State, effects: &mut Effects) {
         self.flush_settled(state);
         state.ready.charge();
+        self.watch_if_wanted(state, effects);
         self.load_if_wanted(state);
-        if entered && !state.watched {
-            state.watched = true;
-            effects.watch_expiry = true;
-        }
-        if state.watched {
-            // Relaxed: a hint that the sweep reads again in a moment.
-            self.next_expiry.store(state.ready.next_expiry(), Ordering::Relaxed);
-        }
     }
 
     /// Adds a consumer and serves it at once.
@@ -589,19 +568,39 @@ impl Queue {
         }
     }
 
-    /// Takes the first message for a `basic.get`, and the number of those still ready behind it.
+    /// Takes the first message for a `basic.get`, and the number of those still ready behind it. Waits for the disk
+    /// when none is in memory ([`may_wait`](Self::may_wait)).
     ///
     /// With `no_ack` the message is settled at once.
-    pub fn get(&self, no_ack: bool, now: u64, effects: &mut Effects) -> Option<(Entry, u64)> {
+    ///
+    /// # Errors
+    /// [`Unreadable`]: there are messages, and the disk does not give them.
+    pub fn get(
+        &self,
+        no_ack: bool,
+        now: u64,
+        effects: &mut Effects,
+    ) -> Result<Option<(Entry, u64)>, Unreadable> {
         let mut state = self.state.lock();
         state.used_at = now;
+        let mut patience = Patience::default();
         let entry = loop {
-            while !self.drop_expired(&mut state, now, effects) {}
-            if !state.ready.is_empty_here() || !self.load_now(&mut state) {
-                break state.ready.pop_front();
+            while !self.drop_expired(&mut state, now, effects) {
+                MutexGuard::bump(&mut state);
             }
+            if !state.ready.is_empty_here() || !state.ready.is_away() || state.deleted {
+                break Ok(state.ready.pop_front());
+            }
+            if effects.dead.len() >= DEAD_MAX {
+                // They go on first; the sweep and the next get do the rest.
+                break Ok(None);
+            }
+            if let Err(unreadable) = self.load_now(&mut state, &mut patience) {
+                break Err(unreadable);
+            }
+            self.drop_overflow(&mut state, effects);
         };
-        if let Some(entry) = &entry {
+        if let Ok(Some(entry)) = &entry {
             self.note_delivered(&mut state, entry);
             if no_ack {
                 if entry.logged {
@@ -612,8 +611,15 @@ impl Queue {
                 state.unacked_bytes += entry.message.body_len() as u64;
             }
         }
-        self.finish(&mut state, false, effects);
-        Some((entry?, state.ready.len() as u64))
+        self.finish(&mut state, effects);
+        Ok(entry?.map(|entry| (entry, state.ready.len() as u64)))
+    }
+
+    /// Whether a [`get`](Self::get) would have to read from the disk.
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        let state = self.state.lock();
+        state.ready.is_away() && state.ready.is_empty_here()
     }
 
     /// Settles messages that a consumer acknowledged; leaves `entries` empty. Gives the position at which
@@ -621,7 +627,7 @@ impl Queue {
     pub fn ack(&self, entries: &mut Vec<Entry>) -> LogPosition {
         let deleted = self.forget(entries);
         let mut logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
-        let mut position = LogPosition::default();
+        let mut position = LogPosition::START;
         if !deleted && let Some(first) = logged.next() {
             // Not under the lock: all that counts is that it comes after the message itself.
             position = self.log_settled(&mut std::iter::once(first).chain(logged));
@@ -664,13 +670,12 @@ impl Queue {
             }
         }
         state.ready.restore(entries);
-        let expires = state.ready.next_expiry() != NEVER;
         self.drop_overflow(&mut state, effects);
-        self.finish(&mut state, expires, effects);
         self.serve(state, now, effects);
     }
 
     /// Drops messages that a consumer rejected, or dead-letters them; leaves `entries` empty.
+    /// [`Effects::position`] says when that is durable.
     pub fn reject(&self, entries: &mut Vec<Entry>, effects: &mut Effects) {
         let mut state = self.state.lock();
         state.forget_unacked(entries);
@@ -680,14 +685,15 @@ impl Queue {
         for entry in entries.drain(..) {
             self.bury(&mut state, entry, DeathReason::Rejected, effects);
         }
-        self.flush_settled(&mut state);
+        effects.position = effects.position.max(self.flush_settled(&mut state));
     }
 
     /// Drops every message that is ready; gives their number.
     pub fn purge(&self) -> u64 {
         let mut state = self.state.lock();
-        let count = state.ready.len() as u64;
-        let (entries, away) = state.ready.take_all();
+        let count = state.ready_len();
+        let (mut entries, away) = state.ready.take_all();
+        entries.extend(state.stranded.take().into_iter().map(|(entry, _)| entry));
         Records::with(|records| {
             let logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
             records.settle(self.id, logged);
@@ -716,15 +722,16 @@ impl Queue {
         if_empty: bool,
     ) -> Result<(u64, Vec<Entry>), KeepReason> {
         let mut state = self.state.lock();
-        if if_empty && !state.ready.is_empty() {
+        if if_empty && state.ready_len() > 0 {
             return Err(KeepReason::NotEmpty);
         }
         if if_unused && !state.consumers.is_empty() {
             return Err(KeepReason::InUse);
         }
         state.deleted = true;
-        let count = state.ready.len() as u64;
-        let (entries, _) = state.ready.take_all();
+        let count = state.ready_len();
+        let (mut entries, _) = state.ready.take_all();
+        entries.extend(state.stranded.take().into_iter().map(|(entry, _)| entry));
         let consumers = std::mem::take(&mut state.consumers);
         drop(state);
         for consumer in consumers {
@@ -739,48 +746,6 @@ impl Queue {
         self.state.lock().deleted
     }
 
-    /// Drops what has expired at the head, if the hint says that something may have.
-    /// At most [`BATCH_MAX`] messages; gives whether that was all.
-    pub fn sweep(&self, now: u64, effects: &mut Effects) -> bool {
-        // Relaxed: a hint; a message that is missed now is found at the next sweep.
-        if self.next_expiry.load(Ordering::Relaxed) > now {
-            return true;
-        }
-        let mut state = self.state.lock();
-        let all = self.drop_expired(&mut state, now, effects);
-        self.finish(&mut state, false, effects);
-        all
-    }
-
-    /// Whether the sweep has something to do here. Read without the lock.
-    pub(crate) fn is_due(&self, now: u64) -> bool {
-        // Relaxed: a hint; what is missed now is found at the next sweep.
-        self.spec.settings.expires.is_some() || self.next_expiry.load(Ordering::Relaxed) <= now
-    }
-
-    /// Whether the sweep has to know the queue on. One that was watched because of a message that has gone, or in which
-    /// nothing expires after all, is not; it asks to be watched again.
-    pub(crate) fn stays_watched(&self) -> bool {
-        if self.next_expiry.load(Ordering::Relaxed) != NEVER {
-            return !self.is_deleted();
-        }
-        let mut state = self.state.lock();
-        let unread = state.ready.is_away() && state.ready.is_empty_here();
-        state.watched =
-            self.spec.settings.expires.is_some() || unread || state.ready.next_expiry() != NEVER;
-        state.watched && !state.deleted
-    }
-
-    /// Whether nobody has used the queue for as long as `x-expires` allows.
-    #[must_use]
-    pub fn is_abandoned(&self, now: u64) -> bool {
-        let Some(expires) = self.spec.settings.expires else {
-            return false;
-        };
-        let state = self.state.lock();
-        !state.deleted && state.consumers.is_empty() && now >= state.used_at.saturating_add(expires)
-    }
-
     /// Somebody declared the queue again: that is a use of it.
     pub fn touch(&self, now: u64) {
         if self.spec.settings.expires.is_some() {
@@ -793,8 +758,8 @@ impl Queue {
     pub fn depth(&self) -> Depth {
         let state = self.state.lock();
         Depth {
-            ready: state.ready.len() as u64,
-            ready_bytes: state.ready.bytes(),
+            ready: state.ready_len(),
+            ready_bytes: state.ready.bytes_about() + state.stranded.bytes(),
             unacked: state.unacked,
             unacked_bytes: state.unacked_bytes,
             consumers: state.consumers.len() as u64,
@@ -834,6 +799,11 @@ struct Pending {
 }
 
 impl State {
+    /// Messages that nobody holds, those included that only wait to be dead-lettered.
+    fn ready_len(&self) -> u64 {
+        (self.ready.len() + self.stranded.len()) as u64
+    }
+
     fn has_room_for(
         &self,
         publication: &Publication<'_>,

@@ -227,6 +227,13 @@ pub const FORMAT_VERSION: u32 = 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogPosition(pub u64);
 
+impl LogPosition {
+    /// The beginning: what has this position is durable already, or has nothing to be durable for.
+    pub const START: Self = Self(0);
+    /// Beyond every position: what has this one was not appended and is never durable.
+    pub const NEVER: Self = Self(u64::MAX);
+}
+
 /// Which store this is: a random number, made once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NodeId(pub [u8; 16]);

@@ -4,7 +4,9 @@
 //! [`Route`] may be remembered until [`VirtualHost::epoch`] moves. Permissions are checked by the caller, before.
 
 mod queue_ids;
+mod restart;
 mod topology;
+mod upkeep;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -15,7 +17,7 @@ use smallvec::SmallVec;
 use crate::arguments::{Arguments, Value};
 use crate::consumer::ConnectionId;
 use crate::dead_letter::DeadLetters;
-use crate::definitions::{Changes, DurableQueue};
+use crate::definitions::Changes;
 use crate::error::{Refusal, Resource};
 use crate::exchange::{
     Binding, Destination, Exchange, ExchangeSpec, ExchangeType, HeaderTable, Target,
@@ -23,7 +25,7 @@ use crate::exchange::{
 use crate::log::Log;
 use crate::name::{ExchangeName, QueueName, VhostName};
 use crate::queue::arguments::{COMPARED, QueueArguments, QueueType};
-use crate::queue::{Effects, Found, KeepReason, Queue, QueueSpec};
+use crate::queue::{KeepReason, Queue, QueueSpec};
 pub(crate) use queue_ids::QueueIds;
 use topology::Topology;
 
@@ -133,59 +135,6 @@ impl VirtualHost {
 
     pub(crate) fn log(&self) -> &dyn Log {
         &*self.log
-    }
-
-    // ---- after a restart ----
-
-    /// A durable exchange that the log knows.
-    pub(crate) fn restore_exchange(&self, spec: ExchangeSpec) {
-        self.topology.write().exchanges.insert(spec.name.clone(), Exchange::new(spec));
-    }
-
-    /// A durable queue that the log knows.
-    pub(crate) fn restore_queue(&self, declared: DurableQueue, found: Found, now: u64) {
-        let DurableQueue { id, name, auto_delete, arguments } = declared;
-        // They were checked when the queue was declared.
-        let settings = QueueArguments::parse(&arguments).unwrap_or_default();
-        let spec = QueueSpec {
-            name: name.clone(),
-            durable: true,
-            exclusive_owner: None,
-            auto_delete,
-            arguments,
-            settings,
-        };
-        let watched = found.len > 0 || spec.settings.expires.is_some();
-        let (home, log) = (Weak::clone(&self.me), Arc::clone(&self.log));
-        let queue = Queue::restored(id, spec, home, log, now, found);
-        self.topology.write().queues.insert(name, Arc::clone(&queue));
-        if watched {
-            self.watched.lock().push(queue);
-        }
-    }
-
-    /// A binding that the log knows; one whose ends are gone is passed over, and so are arguments that are none.
-    pub(crate) fn restore_binding(&self, binding: Binding) {
-        let mut topology = self.topology.write();
-        let target = match &binding.destination {
-            Destination::Queue(name) => topology.queues.get(name).cloned().map(Target::Queue),
-            Destination::Exchange(name) => {
-                topology.exchanges.contains_key(name).then(|| Target::Exchange(name.clone()))
-            }
-        };
-        if let Some(target) = target
-            && let Some(source) = topology.exchanges.get_mut(&binding.source)
-            && source.bind(target, &binding.routing_key, binding.arguments).is_ok()
-        {
-            topology.note_source(binding.destination, binding.source);
-        }
-    }
-
-    /// Before a clean stop: the log is told what exactly was delivered.
-    pub(crate) fn note_stop(&self) {
-        for queue in self.topology.read().queues.values() {
-            queue.note_stop();
-        }
     }
 
     /// Rises with every change of the topology: a remembered [`Route`] holds while it stays.
@@ -824,45 +773,6 @@ impl VirtualHost {
             route.queues.dedup_by_key(|queue| queue.id);
         }
         Ok(route)
-    }
-
-    /// Carries out what a batch left to do: dead letters on their way, queues that go with their last
-    /// consumer, queues that the sweep has to know. Leaves `effects` as new, but for `rejected` and `log_refused`.
-    pub fn carry_out(&self, queue: &Arc<Queue>, effects: &mut Effects, now: u64) {
-        if effects.watch_expiry {
-            effects.watch_expiry = false;
-            self.watched.lock().push(Arc::clone(queue));
-        }
-        if !effects.dead.is_empty() {
-            let dead = std::mem::take(&mut effects.dead);
-            self.dead_letter(queue, dead, now);
-        }
-        if effects.delete_queue {
-            effects.delete_queue = false;
-            // Somebody may have subscribed in between: then it stays.
-            self.remove_queue(queue, true, false).ok();
-        }
-    }
-
-    /// Drops what has expired since the last sweep, and queues that nobody used for too long. To be called
-    /// every few milliseconds.
-    pub fn sweep(&self, now: u64) {
-        let watched: Vec<Arc<Queue>> = {
-            let mut watched = self.watched.lock();
-            watched.retain(|queue| queue.stays_watched());
-            // Most have nothing to do now, and there may be many.
-            watched.iter().filter(|queue| queue.is_due(now)).cloned().collect()
-        };
-        for queue in watched {
-            let mut effects = Effects::default();
-            while !queue.sweep(now, &mut effects) {
-                self.carry_out(&queue, &mut effects, now);
-            }
-            self.carry_out(&queue, &mut effects, now);
-            if queue.is_abandoned(now) {
-                self.remove_queue(&queue, true, false).ok();
-            }
-        }
     }
 }
 

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::log::Log;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter,
 };
@@ -44,6 +45,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client may take to take its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a change may take to be on stable storage before the client is told that it may not be, and how often that
+/// is looked at.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// How long answers that are under way may still take when the broker stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -216,10 +222,31 @@ fn read_request(line: &[u8]) -> Result<Request, Refused> {
 
 /// Executes a request where it may take its time: lists are long, password hashes are slow.
 async fn carry_out(broker: Arc<Broker>, request: Request) -> Result<Outcome, Refused> {
+    let changes = request.changes_something();
+    let log = Arc::clone(&broker.node.broker.log);
     let executed = tokio::task::spawn_blocking(move || execute::execute(&broker, request)).await;
-    executed.unwrap_or_else(|error| {
+    let outcome = executed.unwrap_or_else(|error| {
         warn!(%error, "a command of the control socket failed");
         Err(Refusal::Conflict.because("the command failed inside the broker; its log says more"))
+    })?;
+    if changes {
+        kept(&*log).await?;
+    }
+    Ok(outcome)
+}
+
+/// Waits until what was done is on stable storage: a password that was changed is not to be the old one after a crash.
+async fn kept(log: &dyn Log) -> Result<(), Refused> {
+    let position = log.appended_up_to();
+    let durable = async {
+        while log.durable_up_to() < position {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(KEPT_TIMEOUT, durable).await.map_err(|_| {
+        let why = "done, but the disk does not say that it is kept: after a crash it may be undone. \
+                   'warren ctl status' names the alarms";
+        Refusal::Unavailable.because(why)
     })
 }
 

@@ -340,6 +340,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Whether what waits for the log waits in vain: it cannot be written any more.
+    pub(crate) fn is_log_lost(&self) -> bool {
+        self.alarms.is_on(Alarm::Store)
+    }
+
     /// A node with a broker that was opened; `clock` is the one that the broker was given.
     pub(crate) fn new(
         settings: Settings,

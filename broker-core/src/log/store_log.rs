@@ -3,14 +3,14 @@
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::budget::Budget;
 use super::{DurableWatcher, Log, LogPosition};
 use crate::queue::{Loaded, Queue, QueueId};
-use crate::storage::{Batch, MessageBlock, StorageError, Store};
+use crate::storage::{Batch, Health, MessageBlock, StorageError, Store};
 
 /// How soon a backlog that could not be read is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
@@ -74,22 +74,31 @@ impl StoreLog {
 }
 
 /// Serves one queue after the other; ends when nobody can ask any more.
+#[expect(clippy::disallowed_methods, reason = "the disk is tried again in real time")]
 fn read_ahead(requests: &Receiver<Weak<Queue>>, clock: &Clock) {
     let mut failed: Vec<Weak<Queue>> = Vec::new();
+    let mut again_at = Instant::now();
     loop {
         let request = match failed.is_empty() {
             true => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => requests.recv_timeout(TRY_AGAIN),
+            false => requests.recv_timeout(again_at.saturating_duration_since(Instant::now())),
         };
-        let queues = match request {
+        let mut queues = match request {
             Ok(queue) => vec![queue],
-            Err(RecvTimeoutError::Timeout) => std::mem::take(&mut failed),
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        // However busy the others are.
+        if !failed.is_empty() && Instant::now() >= again_at {
+            queues.append(&mut failed);
+        }
         for waiting in queues {
             if let Some(queue) = waiting.upgrade()
                 && queue.load_at_home(clock()) == Loaded::Failed
             {
+                if failed.is_empty() {
+                    again_at = Instant::now() + TRY_AGAIN;
+                }
                 failed.push(waiting);
             }
         }
@@ -107,6 +116,14 @@ impl Log for StoreLog {
 
     fn durable_up_to(&self) -> LogPosition {
         self.store.durable()
+    }
+
+    fn appended_up_to(&self) -> LogPosition {
+        self.store.appended()
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
     }
 
     fn watch(&self, watcher: Arc<dyn DurableWatcher>) {

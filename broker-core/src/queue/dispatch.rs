@@ -49,12 +49,13 @@ impl Queue {
             state.scratch.picks = picks;
             taken += assigned;
             if !left.is_empty() {
-                // What a sink had promised to take and did not.
+                // What a sink had promised to take and did not. It stays in memory: messages behind it are
+                // delivered already, and what is away has to be whole.
                 left.sort_unstable();
                 for index in left {
                     let place = rest_places.get(index as usize);
                     if let (Some(publication), Some(place)) = (rest.get(index as usize), place) {
-                        state.ready.publish(publication, *place);
+                        state.ready.push_back(place.entry(publication.to_message()));
                     }
                 }
                 break;
@@ -145,12 +146,17 @@ impl Queue {
         (taken, all)
     }
 
+    /// Serves on after [`Effects::unserved`].
+    pub(crate) fn serve_on(&self, now: u64, effects: &mut Effects) {
+        self.serve(self.state.lock(), now, effects);
+    }
+
     /// Dispatches until there is nothing more to do, letting others have the lock in between.
     pub(super) fn serve(&self, mut state: MutexGuard<'_, State>, now: u64, effects: &mut Effects) {
         while self.dispatch(&mut state, now, effects) {
             MutexGuard::bump(&mut state);
         }
-        self.finish(&mut state, false, effects);
+        self.finish(&mut state, effects);
     }
 }
 

@@ -19,7 +19,7 @@ impl Queue {
         now: u64,
     ) -> Result<LogPosition, StorageError> {
         if !places.iter().any(|place| place.logged) {
-            return Ok(LogPosition::default());
+            return Ok(LogPosition::START);
         }
         let published_at = self.log.epoch().saturating_add(now);
         Records::with(|records| {
@@ -38,17 +38,19 @@ impl Queue {
         Records::with(|records| {
             records.settle(self.id, seqs);
             // One that cannot be noted down is delivered again after a restart, and never counts as kept.
-            records.append(&*self.log, &[]).unwrap_or(LogPosition(u64::MAX))
+            records.append(&*self.log, &[]).unwrap_or(LogPosition::NEVER)
         })
     }
 
-    /// Tells the log of what has gathered in the scratch.
-    pub(super) fn flush_settled(&self, state: &mut State) {
-        if !state.scratch.settled.is_empty() {
-            let mut settled = std::mem::take(&mut state.scratch.settled);
-            self.log_settled(&mut settled.drain(..));
-            state.scratch.settled = settled;
+    /// Tells the log of what has gathered in the scratch; gives where that will be durable.
+    pub(super) fn flush_settled(&self, state: &mut State) -> LogPosition {
+        if state.scratch.settled.is_empty() {
+            return LogPosition::START;
         }
+        let mut settled = std::mem::take(&mut state.scratch.settled);
+        let position = self.log_settled(&mut settled.drain(..));
+        state.scratch.settled = settled;
+        position
     }
 
     pub(super) fn log_requeued(&self, entries: &[Entry]) {

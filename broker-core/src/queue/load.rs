@@ -5,10 +5,11 @@
 //! at against the state as it is then: a purge in between makes it void.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use super::{Effects, Queue, State};
+use super::{Effects, Queue, State, Unreadable};
 use crate::consumer::Entry;
 use crate::log::content;
 use crate::storage::MessageBlock;
@@ -18,6 +19,23 @@ const LOAD_OCTETS: usize = 256 * 1024;
 
 /// Reads for one queue before another has its turn.
 const LOADS_IN_A_ROW: usize = 8;
+
+/// How long a `basic.get` waits for what somebody else reads.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How much longer one `basic.get` waits, however often it has to look again.
+#[derive(Default)]
+pub(super) struct Patience(Option<Instant>);
+
+impl Patience {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread that waits for a disk waits in real time"
+    )]
+    fn ends(&mut self) -> Instant {
+        *self.0.get_or_insert_with(|| Instant::now() + WAIT_MAX)
+    }
+}
 
 /// How reading ahead went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +55,18 @@ impl Queue {
         }
     }
 
+    /// Whether more of the backlog is needed soon. When the memory for messages is used up, only a queue that has none
+    /// in memory reads, and one at a time; but a queue with priority levels needs all of them, and those that are too
+    /// many are dropped as soon as they are read.
     fn wants_load(&self, state: &State) -> bool {
+        let regardless = || self.spec.settings.max_priority.is_some() || self.is_overfull(state);
         let needed = || {
             let head = state.watched && state.ready.is_empty_here();
-            !state.consumers.is_empty()
-                || head
-                || self.spec.settings.max_priority.is_some()
-                || self.is_overfull(state)
+            let affordable = state.ready.is_empty_here() || !self.log.budget().is_spent();
+            (head || !state.consumers.is_empty()) && affordable
         };
-        state.ready.runs_low() && !state.deleted && needed()
+        let possible = state.ready.runs_low() && !state.deleted && !state.stranded.is_full();
+        possible && (regardless() || needed())
     }
 
     /// Reads ahead and serves consumers with what was read, on behalf of [`Log::load_soon`](crate::log::Log::load_soon)
@@ -56,6 +77,7 @@ impl Queue {
             let mut state = self.state.lock();
             let read = self.load(&mut state);
             let mut effects = Effects::default();
+            self.drop_overflow(&mut state, &mut effects);
             let goes_on = read && self.wants_load(&state);
             let last = turn + 1 == LOADS_IN_A_ROW;
             // As long as this thread goes on nobody else is asked to.
@@ -75,20 +97,26 @@ impl Queue {
         result
     }
 
-    /// Reads one block while the caller waits; gives whether it is worth looking again.
-    pub(super) fn load_now(&self, state: &mut MutexGuard<'_, State>) -> bool {
-        if !state.ready.is_away() || state.deleted {
-            return false;
-        }
+    /// Reads one block while the caller waits, or waits until somebody else has.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when the disk does not give it, or not soon.
+    pub(super) fn load_now(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        patience: &mut Patience,
+    ) -> Result<(), Unreadable> {
         if state.loading {
-            let waited = self.loaded.wait_for(state, WAIT_MAX);
-            return !waited.timed_out();
+            // Nobody is told of a read that failed long ago.
+            let is_late =
+                state.unreadable || self.loaded.wait_until(state, patience.ends()).timed_out();
+            return if is_late || state.unreadable { Err(Unreadable) } else { Ok(()) };
         }
         state.loading = true;
         let read = self.load(state);
         state.loading = false;
         self.loaded.notify_all();
-        read
+        if read { Ok(()) } else { Err(Unreadable) }
     }
 
     /// Reads one block into the line; gives whether the disk could be read. The lock is free meanwhile.
@@ -96,19 +124,25 @@ impl Queue {
         if !state.ready.is_away() {
             return true;
         }
-        let from = state.ready.away_from();
-        let many = !state.consumers.is_empty()
-            || self.spec.settings.message_ttl.is_some()
-            || self.spec.settings.max_priority.is_some()
-            || self.is_overfull(state);
+        let (from, until) = state.ready.away_range();
+        let overfull = self.is_overfull(state);
+        let many = !state.consumers.is_empty() || self.spec.settings.message_ttl.is_some();
+        let regardless = self.spec.settings.max_priority.is_some() || overfull;
         // Otherwise it is only to be known when the first one expires, or one is asked for.
-        let octets = if many { LOAD_OCTETS } else { 0 };
+        let octets = match regardless || (many && !self.log.budget().is_spent()) {
+            true => LOAD_OCTETS,
+            false => 0,
+        };
         let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
+        state.unreadable = read.is_err();
         let Ok(block) = read else { return false };
-        if !state.ready.is_away() || state.ready.away_from() != from || state.deleted {
+        let (is_from, is_until) = state.ready.away_range();
+        if !state.ready.is_away() || is_from != from || state.deleted {
             return true;
         }
         match block {
+            // What was published meanwhile is there at the next look.
+            None if is_until != until => {}
             None => state.ready.forget_away(),
             Some(block) => {
                 let next = block.next;
@@ -144,6 +178,3 @@ impl Queue {
         stored.collect()
     }
 }
-
-/// How long a `basic.get` waits for somebody else's read.
-const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(2);

@@ -37,8 +37,9 @@ pub(super) struct Ready {
     levels: Vec<VecDeque<Entry>>,
     /// In memory, without those between.
     here: usize,
-    /// Octets of the bodies of all, away ones included.
+    /// Octets of the bodies of all, away ones included, but for those that a restart has found.
     bytes: u64,
+    found: FoundBacklog,
     away: Away,
     /// Octets that logged messages in memory take.
     resident: u64,
@@ -58,6 +59,16 @@ struct Away {
     between: VecDeque<Entry>,
 }
 
+/// What a restart has found and nobody has read yet. The log knows octets on disk; how many of them are bodies is known
+/// when they have been read. Limits do not count them until then: a limit that is met a little late loses nothing.
+#[derive(Default)]
+struct FoundBacklog {
+    /// The messages are numbered below.
+    until: u64,
+    /// Their octets, about.
+    bytes: u64,
+}
+
 const fn resident_octets(body_len: usize) -> u64 {
     body_len as u64 + ENTRY_OCTETS
 }
@@ -69,6 +80,7 @@ impl Ready {
             levels: std::iter::repeat_with(VecDeque::new).take(levels).collect(),
             here: 0,
             bytes: 0,
+            found: FoundBacklog::default(),
             away: Away::default(),
             resident: 0,
             charged: 0,
@@ -76,11 +88,11 @@ impl Ready {
         }
     }
 
-    /// The backlog that a restart has found: `len` messages with numbers below `until`, `bytes` octets.
+    /// The backlog that a restart has found: `len` messages with numbers below `until`, `bytes` octets on disk.
     pub(super) fn found(&mut self, from: u64, until: u64, len: u64, bytes: u64) {
         if len > 0 {
-            self.away = Away { from, until, len, bytes, between: VecDeque::new() };
-            self.bytes += bytes;
+            self.away = Away { from, until, len, bytes: 0, between: VecDeque::new() };
+            self.found = FoundBacklog { until, bytes };
         }
     }
 
@@ -98,9 +110,14 @@ impl Ready {
         self.here == 0
     }
 
-    /// Octets of the bodies.
+    /// Octets of the bodies, as far as they are known: never too many.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The same with what a restart has found and nobody has read yet, estimated.
+    pub(super) const fn bytes_about(&self) -> u64 {
+        self.bytes + self.found.bytes
     }
 
     /// Whether more should be read back before what is here has gone.
@@ -113,9 +130,9 @@ impl Ready {
         self.away.len > 0 || !self.away.between.is_empty()
     }
 
-    /// The number from which on to read.
-    pub(super) const fn away_from(&self) -> u64 {
-        self.away.from
+    /// The numbers that are away: from, and until, exclusively.
+    pub(super) const fn away_range(&self) -> (u64, u64) {
+        (self.away.from, self.away.until)
     }
 
     fn level_of(&mut self, entry: &Entry) -> Option<&mut VecDeque<Entry>> {
@@ -205,6 +222,9 @@ impl Ready {
             self.push_back(entry);
         }
         self.away.from = next.max(self.away.from);
+        if self.away.from >= self.found.until {
+            self.found.bytes = 0;
+        }
         if self.away.from >= self.away.until {
             self.forget_away();
         }
@@ -212,8 +232,13 @@ impl Ready {
 
     /// A message is not away any more, and not counted here yet.
     fn count_back(&mut self, entry: &Entry) {
-        let body_len = (entry.message.body_len() as u64).min(self.away.bytes);
+        let body_len = entry.message.body_len() as u64;
         self.away.len = self.away.len.saturating_sub(1);
+        if entry.seq < self.found.until {
+            self.found.bytes = self.found.bytes.saturating_sub(body_len);
+            return;
+        }
+        let body_len = body_len.min(self.away.bytes);
         self.away.bytes -= body_len;
         self.bytes -= body_len;
     }
@@ -221,6 +246,7 @@ impl Ready {
     /// The log has no more of them, whatever was counted: lost messages are in its damage report.
     pub(super) fn forget_away(&mut self) {
         self.bytes -= std::mem::take(&mut self.away.bytes);
+        self.found.bytes = 0;
         self.away.len = 0;
         self.away.from = self.away.until;
         while !self.away.between.is_empty() {
@@ -335,6 +361,7 @@ impl Ready {
         all.extend(away.between);
         self.here = 0;
         self.bytes = 0;
+        self.found.bytes = 0;
         self.resident = 0;
         self.charge();
         let range = SeqRange { first: away.from, last: away.until.saturating_sub(1) };

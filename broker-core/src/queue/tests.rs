@@ -107,7 +107,9 @@ fn publish(queue: &Queue, bodies: &[&str]) -> Effects {
 fn drain(queue: &Queue) -> Vec<String> {
     let mut effects = Effects::default();
     let body = |entry: Entry| String::from_utf8(entry.message.parts().body.to_vec()).unwrap();
-    std::iter::from_fn(|| queue.get(true, 0, &mut effects)).map(|(entry, _)| body(entry)).collect()
+    std::iter::from_fn(|| queue.get(true, 0, &mut effects).unwrap())
+        .map(|(entry, _)| body(entry))
+        .collect()
 }
 
 #[test]
@@ -199,7 +201,7 @@ fn what_comes_back_stands_in_its_old_place_and_is_flagged() {
     let mut effects = Effects::default();
     queue.cancel(id, 0, &mut effects);
     queue.requeue(&mut entries, 0, &mut effects);
-    let (first, left) = queue.get(false, 0, &mut effects).unwrap();
+    let (first, left) = queue.get(false, 0, &mut effects).unwrap().unwrap();
     assert_eq!((first.message.parts().body, first.redelivered, left), (&b"1"[..], true, 3));
     assert_eq!(drain(&queue), ["2", "3", "4"]);
 }
@@ -247,7 +249,7 @@ fn the_sweep_finds_what_came_to_the_head_by_a_get() {
     let mut effects = Effects::default();
     let soon = Attributes { expiration: Some(10), ..Attributes::default() };
     queue.publish(&[message("1", Attributes::default()), message("2", soon)], 0, &mut effects);
-    assert!(queue.get(true, 0, &mut effects).is_some());
+    assert!(queue.get(true, 0, &mut effects).unwrap().is_some());
     queue.sweep(10, &mut effects);
     assert_eq!(queue.depth().ready, 0);
 }
@@ -343,7 +345,7 @@ fn an_expired_message_is_never_delivered_once_it_is_at_the_head() {
     assert_eq!(queue.depth().ready, 2);
     queue.sweep(10, &mut effects);
     assert_eq!(effects.dead.len(), 1);
-    assert!(queue.get(true, 100, &mut effects).is_none());
+    assert!(queue.get(true, 100, &mut effects).unwrap().is_none());
     assert_eq!(effects.dead.len(), 2);
     assert!(effects.dead.iter().all(|(_, reason)| *reason == DeathReason::Expired));
 }
@@ -364,7 +366,7 @@ fn a_message_that_comes_back_too_often_dies() {
     publish(&queue, &["1"]);
     let mut effects = Effects::default();
     for still_there in [true, false] {
-        let (entry, _) = queue.get(false, 0, &mut effects).unwrap();
+        let (entry, _) = queue.get(false, 0, &mut effects).unwrap().unwrap();
         queue.requeue(&mut vec![entry], 0, &mut effects);
         assert_eq!(queue.depth().ready == 1, still_there);
     }
@@ -455,7 +457,7 @@ proptest::proptest! {
                     model.ready.clear();
                 }
                 Action::Get => {
-                    let got = queue.get(true, 0, &mut effects).map(|(entry, _)| entry.seq);
+                    let got = queue.get(true, 0, &mut effects).unwrap().map(|(entry, _)| entry.seq);
                     proptest::prop_assert_eq!(got, model.ready.pop_front());
                 }
             }

@@ -77,6 +77,7 @@ impl VirtualHost {
         now: u64,
     ) -> Result<Together, StorageError> {
         self.publish_together_with(publications, shares, &[], now, |queue, dead| {
+            // Nobody is told when what was pushed out has arrived elsewhere.
             self.dead_letter(queue, dead, now);
         })
     }
@@ -95,9 +96,10 @@ impl VirtualHost {
         now: u64,
     ) -> Result<Together, StorageError> {
         let noted: Vec<Settlement<'_>> = settles.iter().filter_map(Settle::noted).collect();
-        let done = self.publish_together_with(publications, shares, &noted, now, |queue, dead| {
-            self.dead_letter(queue, dead, now);
-        });
+        let mut done =
+            self.publish_together_with(publications, shares, &noted, now, |queue, dead| {
+                self.dead_letter(queue, dead, now);
+            });
         drop(noted);
         for Settle { queue, fate, mut entries } in settles {
             let mut effects = Effects::default();
@@ -109,6 +111,9 @@ impl VirtualHost {
                 Fate::Requeued => queue.requeued(&mut entries, now, &mut effects),
             }
             self.carry_out(&queue, &mut effects, now);
+            if let Ok(done) = &mut done {
+                done.position = done.position.max(effects.position);
+            }
         }
         done
     }
@@ -124,6 +129,10 @@ impl VirtualHost {
         mut dying: impl FnMut(&Arc<Queue>, Vec<(Entry, DeathReason)>),
     ) -> Result<Together, StorageError> {
         shares.sort_unstable_by_key(|share| share.queue.id);
+        debug_assert!(
+            shares.is_sorted_by(|one, next| one.queue.id < next.queue.id),
+            "a queue is locked once"
+        );
         let mut outcome = Together::default();
         let mut parts: Vec<Part<'_>> = Vec::with_capacity(shares.len());
         for share in &*shares {
@@ -165,7 +174,7 @@ impl VirtualHost {
     ) -> Result<LogPosition, StorageError> {
         let log = self.log();
         if !log.keeps() {
-            return Ok(LogPosition::default());
+            return Ok(LogPosition::START);
         }
         let mut targets: Vec<SmallVec<[MessageRef; 2]>> = vec![SmallVec::new(); publications.len()];
         for part in parts {
@@ -196,7 +205,7 @@ impl VirtualHost {
                 }
             }
             if records.is_empty() {
-                return Ok(LogPosition::default());
+                return Ok(LogPosition::START);
             }
             // Somebody waits for it: a publisher, or the client of a transaction.
             records.sync();

@@ -380,6 +380,12 @@ impl Engine {
         LogPosition(self.durable.load(Ordering::Acquire))
     }
 
+    /// Everything appended so far ends here.
+    #[must_use]
+    pub fn appended(&self) -> LogPosition {
+        LogPosition(self.state.lock().position)
+    }
+
     /// How the store is.
     #[must_use]
     pub fn health(&self) -> Health {

@@ -100,6 +100,20 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// What clients are told when the log cannot be written any more.
+    pub const LOST: &str = "the log cannot be written any more";
+
+    /// The error as clients may see it: without the names of files.
+    #[must_use]
+    pub const fn for_peers(&self) -> &'static str {
+        match self {
+            Self::DiskFull => "no space left for more messages",
+            Self::Poisoned { .. } => Self::LOST,
+            Self::TooLarge { .. } => "larger than the log takes",
+            _ => "the log does not take it",
+        }
+    }
+
     /// Whether the cause is a full disk (or an exhausted quota).
     #[must_use]
     pub fn is_disk_full(&self) -> bool {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::MemoryLog;
 use crate::message::{Attributes, Message, Publication};
+use crate::queue::Effects;
 
 const US: ConnectionId = ConnectionId(1);
 const THEM: ConnectionId = ConnectionId(2);
@@ -284,7 +285,7 @@ fn a_dead_letter_says_where_it_died_and_why() {
     publish(&vhost, &short, 0);
     vhost.sweep(5);
     assert_eq!(short.depth().ready, 0);
-    let (entry, _) = graveyard.get(true, 5, &mut Effects::default()).unwrap();
+    let (entry, _) = graveyard.get(true, 5, &mut Effects::default()).unwrap().unwrap();
     let parts = entry.message.parts();
     assert_eq!((parts.exchange, parts.routing_key), (&b""[..], &b"graveyard"[..]));
     let properties = summarise(parts.properties).unwrap();

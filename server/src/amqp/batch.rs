@@ -15,6 +15,8 @@ use super::unacked::Settled;
 pub(super) struct Batch {
     pub(super) received: u64,
     pub(super) routed: u64,
+    /// Of those received, the ones to be confirmed.
+    pub(super) received_confirm: u64,
     pub(super) backlogged: bool,
     pub(super) sizes: SizeRun,
     /// Channels that have something to confirm.

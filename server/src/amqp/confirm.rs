@@ -43,6 +43,15 @@ impl Confirms {
         }
     }
 
+    /// The log will never come to what waits for it: all of that is refused.
+    pub(super) fn give_up(&mut self) {
+        if let Some(&(_, last)) = self.waiting.back() {
+            self.refused = (self.answered + 1..=last).collect();
+            self.waiting.clear();
+            self.waiting.push_back((LogPosition::START, last));
+        }
+    }
+
     /// A queue refused the publish with this number.
     pub(super) fn refuse(&mut self, number: u64) {
         if let Err(index) = self.refused.binary_search(&number) {
@@ -138,6 +147,21 @@ mod tests {
         confirms.published(2, LogPosition(0));
         assert_eq!(answers(&mut confirms, 9), (0, vec![]));
         assert_eq!(answers(&mut confirms, 10), (2, acks(&[(2, true, true)])));
+    }
+
+    #[test]
+    fn what_the_log_will_never_have_is_refused() {
+        let mut confirms = Confirms::default();
+        for position in [10, 20] {
+            let number = confirms.number();
+            confirms.published(number, LogPosition(position));
+        }
+        assert_eq!(answers(&mut confirms, 10).0, 1);
+        confirms.give_up();
+        assert_eq!(answers(&mut confirms, 10), (0, acks(&[(2, false, false)])));
+        assert_eq!(confirms.unconfirmed(), 0);
+        confirms.give_up();
+        assert_eq!(answers(&mut confirms, 10), (0, vec![]));
     }
 
     #[test]

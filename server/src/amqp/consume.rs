@@ -14,6 +14,7 @@ use broker_core::vhost::QueueDeclaration;
 use broker_core::{Refusal, Resource};
 use proto_amqp::control::protocol::{AMQPClass, basic as method};
 use proto_amqp::{ChannelId, GetOk, MethodId, ReplyCode, basic, control};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::deliveries::{NewConsumer, Resumable, write_content};
 use super::error::Exception;
@@ -522,9 +523,16 @@ impl Session {
         let queue = vhost.queue_for(&name, self.id).map_err(refused)?;
         let now = self.node.clock.now();
         let mut effects = Effects::default();
-        let found = queue.get(get.no_ack, now, &mut effects);
+        let found = match queue.may_wait() {
+            true => off_worker(|| queue.get(get.no_ack, now, &mut effects)),
+            false => queue.get(get.no_ack, now, &mut effects),
+        };
         vhost.carry_out(&queue, &mut effects, now);
         let counters = self.node.counters.of(Protocol::Amqp);
+        let found = found.map_err(|error| {
+            let text = format!("queue '{name}' in vhost '{}': {error}", vhost.name);
+            Exception::new(ReplyCode::INTERNAL_ERROR, text, GET)
+        })?;
         let Some((entry, left)) = found else {
             counters.get_empty.increment(1);
             let empty = method::AMQPMethod::GetEmpty(method::GetEmpty {});
@@ -539,6 +547,7 @@ impl Session {
         }
         let message = entry.message.clone();
         let redelivered = entry.redelivered;
+        counters.redelivered.increment(u64::from(redelivered));
         let mut state = self.outlet.lock();
         let kept = (!get.no_ack).then_some(entry);
         let delivery_tag = state.deliveries.note_get(id.0, &queue, kept);
@@ -582,5 +591,13 @@ impl Session {
     pub(super) fn requeue_all(&mut self, id: ChannelId) {
         let mut settled = self.outlet.lock().deliveries.take_unacked(id.0);
         self.settle(id, Fate::Requeued, &mut settled);
+    }
+}
+
+/// Runs what may wait for the disk where it holds up no other connection.
+fn off_worker<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }

@@ -273,6 +273,7 @@ impl Session {
         let confirms = self.channels.get_mut(&id.0).and_then(|channel| channel.confirms.as_mut());
         let number = confirms.map(Confirms::number);
         if number.is_some() {
+            self.batch.received_confirm += 1;
             self.batch.confirm(id.0);
         }
         self.batch.received += 1;
@@ -306,7 +307,7 @@ impl Session {
             && let Some(channel) = self.channels.get_mut(&id.0)
             && let Some(confirms) = &mut channel.confirms
         {
-            confirms.published(number, LogPosition::default());
+            confirms.published(number, LogPosition::START);
         }
     }
 
@@ -374,7 +375,7 @@ impl Session {
                 Err(error) => {
                     let count = u32::try_from(publications.len()).unwrap_or(u32::MAX);
                     outcome.rejected = (0..count).collect();
-                    outcome.log_refused = Some(error.to_string().into());
+                    outcome.log_refused = Some(error.for_peers().into());
                 }
             }
             return outcome;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use broker_core::consumer::Fate;
 use broker_core::log::LogPosition;
+use broker_core::storage::StorageError;
 use broker_core::{Message, Publication};
 use proto_amqp::control::protocol::{AMQPClass, tx};
 use proto_amqp::{ChannelId, MethodId};
@@ -64,6 +65,11 @@ impl Transaction {
         facts.uncommitted.store(0, Ordering::Relaxed);
         facts.acks_uncommitted.store(0, Ordering::Relaxed);
     }
+}
+
+/// The log has not taken a transaction.
+fn not_committed(reason: &str) -> Exception {
+    Exception::precondition(format!("not committed: {reason}"), COMMIT)
 }
 
 impl Session {
@@ -132,13 +138,15 @@ impl Session {
         let now = self.node.clock.now();
         let done = vhost.commit(&publications, &mut shares.list, settles, now);
         self.resume(&mut resumable, now);
-        let outcome = done
-            .map_err(|error| Exception::precondition(format!("not committed: {error}"), COMMIT))?;
+        let outcome = done.map_err(|error| not_committed(error.for_peers()))?;
         self.batch.backlogged |= outcome.backlogged;
         if !outcome.rejected.is_empty() {
             return Err(Exception::precondition("partial tx completion", COMMIT));
         }
-        self.commits_waiting.push((outcome.position, id));
+        // Commits of a channel are answered in order: the client tells them apart by nothing else.
+        let earlier = self.commits_waiting.iter().filter(|(_, channel)| *channel == id);
+        let earlier = earlier.map(|(position, _)| *position).max().unwrap_or_default();
+        self.commits_waiting.push((outcome.position.max(earlier), id));
         self.answer_commits();
         Ok(())
     }
@@ -153,6 +161,11 @@ impl Session {
             self.wait_for_log();
             // It may have moved before the session was among those who wait.
             self.answer_commits_up_to(self.node.broker.log.durable_up_to());
+        }
+        if self.node.is_log_lost() {
+            for (_, id) in std::mem::take(&mut self.commits_waiting) {
+                self.on_exception(id, &not_committed(StorageError::LOST));
+            }
         }
     }
 

@@ -41,6 +41,7 @@ impl Session {
             counters.received.increment(std::mem::take(&mut self.batch.received));
             counters.routed.increment(std::mem::take(&mut self.batch.routed));
             self.batch.sizes.record(&counters.sizes);
+            counters.received_confirm.increment(std::mem::take(&mut self.batch.received_confirm));
         }
         if !self.batch.confirms.is_empty() {
             let channels = std::mem::take(&mut self.batch.confirms);
@@ -75,6 +76,16 @@ impl Session {
             let waiting = std::mem::take(&mut self.confirms_waiting);
             self.confirm_up_to(now, &waiting);
         }
+        if !self.confirms_waiting.is_empty() && self.node.is_log_lost() {
+            let waiting = std::mem::take(&mut self.confirms_waiting);
+            for number in &waiting {
+                let channel = self.channels.get_mut(number);
+                if let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) {
+                    confirms.give_up();
+                }
+            }
+            self.confirm_up_to(now, &waiting);
+        }
     }
 
     fn confirm_up_to(&mut self, durable: LogPosition, channels: &[u16]) {
@@ -92,7 +103,6 @@ impl Session {
             }
             if count > 0 {
                 let counters = self.node.counters.of(Protocol::Amqp);
-                counters.received_confirm.increment(count);
                 counters.confirmed.increment(count);
             }
         }

@@ -116,6 +116,35 @@ pub(crate) enum Request {
     Stop {},
 }
 
+impl Request {
+    /// Whether it changes what the log keeps.
+    pub(super) const fn changes_something(&self) -> bool {
+        match self {
+            Self::PurgeQueue { .. }
+            | Self::DeleteQueue { .. }
+            | Self::AddUser { .. }
+            | Self::DeleteUser { .. }
+            | Self::ChangePassword { .. }
+            | Self::SetUserTags { .. }
+            | Self::AddVhost { .. }
+            | Self::DeleteVhost { .. }
+            | Self::SetPermissions { .. }
+            | Self::ClearPermissions { .. } => true,
+            Self::Ping {}
+            | Self::Health {}
+            | Self::Status {}
+            | Self::Environment {}
+            | Self::Listeners {}
+            | Self::List { .. }
+            | Self::CloseConnection { .. }
+            | Self::CloseConnections { .. }
+            | Self::AuthenticateUser { .. }
+            | Self::SetLogLevel { .. }
+            | Self::Stop {} => false,
+        }
+    }
+}
+
 /// What can be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -151,9 +151,8 @@ impl Client {
             match fate {
                 Fate::Acked => {
                     self.counters().acknowledged.increment(entries.len() as u64);
-                    // A receipt of a frame behind it waits for it.
                     let position = queue.ack(&mut entries);
-                    self.settled_at = self.settled_at.max(position);
+                    self.done_at = self.done_at.max(position);
                 }
                 Fate::Requeued => queue.requeue(&mut entries, now, &mut self.effects),
                 Fate::Rejected => queue.reject(&mut entries, &mut self.effects),

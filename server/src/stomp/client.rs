@@ -61,8 +61,8 @@ pub(super) struct Client {
     pub(super) blocked: Option<usize>,
     /// When it last entered among those who wait for the log.
     log_round: u64,
-    /// Where the log has to come for all that was acknowledged so far.
-    pub(super) settled_at: LogPosition,
+    /// Where the log has to come for all that was done so far: a receipt speaks of everything before it.
+    pub(super) done_at: LogPosition,
     /// It has published to a queue whose consumers do not keep up, or the disk does not.
     pub(super) backlogged: bool,
 }
@@ -110,7 +110,7 @@ impl Client {
             effects: Effects::default(),
             blocked: None,
             log_round: 0,
-            settled_at: LogPosition::default(),
+            done_at: LogPosition::START,
             backlogged: false,
         }
     }
@@ -149,8 +149,8 @@ impl Client {
             Command::Ack | Command::Nack => {
                 self.on_acknowledge(command, frame)?;
                 if let Some(receipt) = frame.headers.get("receipt") {
-                    self.flush_settling();
-                    self.receipt_at(self.settled_at, receipt, Of::Other);
+                    self.flush(batch);
+                    self.receipt_at(self.done_at, receipt, Of::Other);
                 }
                 return Ok(Next::GoOn);
             }
@@ -180,8 +180,8 @@ impl Client {
             Command::Send | Command::Ack | Command::Nack => {}
         }
         if let Some(receipt) = receipt {
-            // Behind those that wait, and when what it settled is kept.
-            self.receipt_at(self.settled_at, receipt, Of::Other);
+            // Behind those that wait, and when what came before it is kept.
+            self.receipt_at(self.done_at, receipt, Of::Other);
         }
         Ok(Next::GoOn)
     }
@@ -224,6 +224,11 @@ impl Client {
         let count = self.receipts.release(durable, |receipt| write_receipt(octets, receipt, end));
         drop(state);
         self.counters().confirmed.increment(count);
+    }
+
+    /// Whether receipts wait for a log that will not have what they speak of.
+    pub(super) fn waits_in_vain(&self) -> bool {
+        !self.receipts.is_empty() && self.node.is_log_lost()
     }
 
     // ---- between frames ----
@@ -271,6 +276,7 @@ impl Client {
             self.effects.rejected.clear();
             self.vhost.carry_out(queue, &mut self.effects, now);
         }
+        self.done_at = self.done_at.max(std::mem::take(&mut self.effects.position));
     }
 
     /// Frees everything that the session holds in the broker. May be called twice.

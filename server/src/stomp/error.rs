@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use broker_core::Refusal;
+use broker_core::storage::StorageError;
 use proto_amqp::ReplyCode;
 use proto_stomp::{Command, FrameEnd, FrameError, FrameWriter, Version};
 
@@ -300,6 +301,11 @@ impl StompError {
     /// The log takes no transaction.
     pub(super) fn not_committed(reason: &str) -> Self {
         Self::precondition(format!("not committed: {reason}"))
+    }
+
+    /// Receipts wait for a log that cannot be written any more.
+    pub(super) fn log_lost() -> Self {
+        Self::precondition(format!("not kept: {}", StorageError::LOST))
     }
 
     /// The log takes no messages.

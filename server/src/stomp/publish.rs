@@ -164,7 +164,7 @@ impl Batch {
             start..self.receipts.len()
         });
         let routed = !route.queues.is_empty();
-        let position = LogPosition::default();
+        let position = LogPosition::START;
         let pending = Pending { content, receipt, body_len, routed, position, refused: false };
         self.messages.push(pending);
     }
@@ -421,7 +421,7 @@ impl Client {
                 for pending in messages.iter_mut().filter(|pending| pending.routed) {
                     pending.refused = true;
                 }
-                self.say_unkept(&error.to_string());
+                self.say_unkept(error.for_peers());
             }
         }
     }
@@ -489,6 +489,8 @@ impl Client {
     fn answer(&mut self, batch: &Batch) {
         let asked = batch.messages.iter().filter(|pending| pending.receipt.is_some()).count();
         if asked == 0 {
+            let positions = batch.messages.iter().map(|pending| pending.position);
+            self.done_at = positions.fold(self.done_at, LogPosition::max);
             return;
         }
         let durable = self.node.broker.log.durable_up_to();
@@ -496,15 +498,16 @@ impl Client {
         let mut at_once = 0;
         let mut state = self.shared.outlet.lock();
         for pending in &batch.messages {
+            self.done_at = self.done_at.max(pending.position);
             let Some(range) = &pending.receipt else { continue };
             let receipt = batch.receipts.get(range.clone()).unwrap_or_default();
             if pending.refused {
                 StompError::rejected().write(Some(receipt), state.out.octets(), end);
-            } else if self.receipts.is_empty() && pending.position <= durable {
+            } else if self.receipts.is_empty() && self.done_at <= durable {
                 write_receipt(state.out.octets(), receipt, end);
                 at_once += 1;
             } else {
-                self.receipts.wait(pending.position, receipt, Of::Send);
+                self.receipts.wait(self.done_at, receipt, Of::Send);
             }
         }
         drop(state);

@@ -1,7 +1,7 @@
 //! Receipts that wait for the log.
 //!
-//! A RECEIPT for a SEND or a COMMIT says that the messages are durable. It waits until the log's mark has passed them;
-//! one line serves for all, because later messages have higher positions.
+//! A RECEIPT says that its frame and all frames before it are done: messages are durable, acknowledgements too (STOMP
+//! 1.2, RECEIPT). It waits until the log's mark has passed them; one line serves for all, in the order of the frames.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ const WAITING_MAX: usize = 65_536;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
     Send,
-    /// COMMIT, or a DISCONNECT behind it.
+    /// Every other.
     Other,
 }
 

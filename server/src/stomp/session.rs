@@ -360,7 +360,7 @@ impl Session {
         self.release(&mut client);
         if let Some(receipt) = receipt {
             // Behind those that wait already, and so not before their messages are durable.
-            client.receipt_at(client.settled_at, receipt, Of::Other);
+            client.receipt_at(client.done_at, receipt, Of::Other);
         }
         if !client.receipts.is_empty() {
             self.phase = Phase::Leaving(client);
@@ -463,10 +463,18 @@ impl crate::driver::Session for Session {
             Phase::Open(client) => {
                 client.look();
                 client.note_facts();
+                if client.waits_in_vain() {
+                    self.fail(&StompError::log_lost(), None, &mut Batch::default());
+                }
             }
             Phase::Leaving(client) => {
                 client.release_receipts();
-                if client.receipts.is_empty() {
+                if client.waits_in_vain() {
+                    let error = StompError::log_lost();
+                    let end = frame_end(&self.node);
+                    error.write(None, self.shared.outlet.lock().out.octets(), end);
+                    self.phase = Phase::Finished;
+                } else if client.receipts.is_empty() {
                     self.phase = Phase::Finished;
                 }
             }

@@ -7,7 +7,6 @@
 // RabbitMQ: carries the frames out one by one and stops at the first that fails.
 
 use broker_core::consumer::Fate;
-use broker_core::log::LogPosition;
 use broker_core::name::ExchangeName;
 use broker_core::{Message, Publication};
 use proto_amqp::properties;
@@ -27,6 +26,8 @@ use crate::shares::Shares;
 struct Transaction {
     sends: Vec<Send>,
     settlements: Vec<Settlement>,
+    /// Receipts that its SENDs asked for and that were not given yet.
+    receipts: Vec<Box<[u8]>>,
     /// Octets of its messages.
     octets: usize,
 }
@@ -36,8 +37,6 @@ struct Transaction {
 struct Send {
     exchange: ExchangeName,
     message: Message,
-    /// That it asked for and was not given yet.
-    receipt: Option<Box<[u8]>>,
 }
 
 /// The open transactions of a session, by name.
@@ -127,15 +126,16 @@ impl Client {
             return Err(StompError::transactions_too_large(settings.max_transaction_size));
         }
         let transaction = self.transactions.with_room(name, settings.max_transaction_actions)?;
+        transaction.sends.push(Send { exchange: exchange.clone(), message });
+        transaction.octets += octets;
         let at_once = receipt.filter(|receipt| match settings.tx_receipt {
             TxReceipt::Commit => false,
             TxReceipt::Immediate => true,
             // Net::Stomp's `send_transactional` waits for the receipt before it commits.
             TxReceipt::Auto => counts_in(&self.session, name) && counts_in(&self.session, receipt),
         });
-        let kept = receipt.filter(|_| at_once.is_none()).map(Into::into);
-        transaction.sends.push(Send { exchange: exchange.clone(), message, receipt: kept });
-        transaction.octets += octets;
+        let waiting = receipt.filter(|_| at_once.is_none());
+        transaction.receipts.extend(waiting.map(Into::into));
         self.transactions.octets += octets;
         if let Some(receipt) = at_once {
             self.write_receipt(receipt);
@@ -143,7 +143,8 @@ impl Client {
         Ok(())
     }
 
-    /// Keeps an acknowledgement until COMMIT.
+    /// Keeps an acknowledgement until COMMIT. Its own receipt, unlike that of a SEND, does not wait for it: it says that
+    /// the transaction has it, and clients ask for it before they commit.
     pub(super) fn settle_in_transaction(
         &mut self,
         name: &[u8],
@@ -161,46 +162,36 @@ impl Client {
         receipt: Option<&[u8]>,
     ) -> Result<(), StompError> {
         let transaction = self.transactions.take(name_of(Command::Commit, frame)?)?;
-        let Transaction { sends, settlements, .. } = transaction;
+        let Transaction { sends, settlements, receipts, .. } = transaction;
         let routes = self.routes_of(&sends)?;
         let settled = self.take_settled(&settlements)?;
         self.flush_settling();
         let mut shares = Shares::default();
         let mut publications = Vec::with_capacity(sends.len());
-        let mut receipts = Vec::new();
-        for (Send { message, receipt, .. }, route) in sends.into_iter().zip(&routes) {
+        for (Send { message, .. }, route) in sends.into_iter().zip(&routes) {
             self.count_one(message.body_len(), !route.queues.is_empty());
             shares.add(&route.queues, publications.len());
             publications.push(Publication::Owned(message));
-            receipts.extend(receipt);
         }
         let (settles, slots) = self.settles_of(settled);
         let now = self.node.clock.now();
         let done = self.vhost.commit(&publications, &mut shares.list, settles, now);
         self.done_settling(slots);
-        let outcome = done.map_err(|error| StompError::not_committed(&error.to_string()))?;
+        let outcome = done.map_err(|error| StompError::not_committed(error.for_peers()))?;
+        self.done_at = self.done_at.max(outcome.position);
         self.backlogged |= outcome.backlogged;
         if !outcome.rejected.is_empty() {
             return Err(StompError::partial_commit());
         }
-        self.answer_commit(outcome.position, receipt, &receipts);
-        Ok(())
-    }
-
-    /// The receipt of COMMIT comes before those of the frames that it carries out.
-    fn answer_commit(
-        &mut self,
-        position: LogPosition,
-        receipt: Option<&[u8]>,
-        receipts: &[Box<[u8]>],
-    ) {
+        // The receipt of COMMIT comes before those of the frames that it carries out.
         if let Some(receipt) = receipt {
-            self.receipt_at(position, receipt, Of::Other);
-        }
-        for receipt in receipts {
-            self.receipt_at(position, receipt, Of::Send);
+            self.receipt_at(self.done_at, receipt, Of::Other);
         }
         self.counters().received_confirm.increment(receipts.len() as u64);
+        for receipt in receipts {
+            self.receipt_at(self.done_at, &receipt, Of::Send);
+        }
+        Ok(())
     }
 
     /// Looks all routes up again: much may have changed since the SENDs.

@@ -10,7 +10,7 @@ use broker_core::log::budget::Budget;
 use broker_core::log::{DurableWatcher, Log, LogPosition};
 use broker_core::name::QueueName;
 use broker_core::queue::{Queue, QueueId};
-use broker_core::storage::{Batch, MessageBlock, StorageError};
+use broker_core::storage::{Batch, Health, MessageBlock, StorageError};
 use std::sync::Weak;
 
 /// A log whose mark moves when it is told.
@@ -39,6 +39,14 @@ impl Log for SlowLog {
 
     fn durable_up_to(&self) -> LogPosition {
         LogPosition(self.mark.load(Ordering::SeqCst))
+    }
+
+    fn appended_up_to(&self) -> LogPosition {
+        LogPosition(self.end.load(Ordering::SeqCst))
+    }
+
+    fn health(&self) -> Health {
+        Health::Healthy
     }
 
     fn watch(&self, _: Arc<dyn DurableWatcher>) {}
@@ -133,6 +141,46 @@ async fn a_farewell_waits_for_what_came_before_it() {
     log.catch_up();
     assert_eq!(written(&mut session).await, format!("{RECEIPT}{}", RECEIPT.replace(":1", ":2")));
     assert_eq!(session.want(), Want::Finish);
+}
+
+#[tokio::test]
+async fn a_farewell_speaks_for_messages_without_receipts_too() {
+    let (mut session, log) = logged_in().await;
+    let silent = PERSISTENT.replace("receipt:1\n", "");
+    let last = "DISCONNECT\nreceipt:1\n\n\0";
+    assert_eq!(feed(&mut session, &format!("{silent}{last}")).await, "");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT);
+
+    let (mut session, log) = logged_in().await;
+    let in_transaction = silent.replace("\n\nx", "\ntransaction:t\n\nx");
+    let frames =
+        format!("BEGIN\ntransaction:t\n\n\0{in_transaction}COMMIT\ntransaction:t\n\n\0{last}");
+    assert_eq!(feed(&mut session, &frames).await, "");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT);
+}
+
+#[tokio::test]
+async fn a_receipt_speaks_for_the_frames_before_it() {
+    let (mut session, log) = logged_in().await;
+    let silent = PERSISTENT.replace("receipt:1\n", "");
+    let transient = PERSISTENT.replace("persistent:true\n", "");
+    assert_eq!(feed(&mut session, &format!("{silent}{transient}")).await, "");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_log_that_is_lost_is_told() {
+    for last in ["", "DISCONNECT\nreceipt:2\n\n\0"] {
+        let (mut session, _) = logged_in().await;
+        assert_eq!(feed(&mut session, &format!("{PERSISTENT}{last}")).await, "");
+        session.node.alarms.set(Alarm::Store, true);
+        let told = written(&mut session).await;
+        assert!(told.starts_with("ERROR\n") && told.contains("cannot be written"), "{told}");
+        assert_eq!(session.want(), Want::Finish);
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,175 @@
+//! Messages that die: expired, too many, rejected; and the queue that dies of disuse.
+//!
+//! A message that is to be dead-lettered leaves its queue at once and the log in the step in which it enters the next
+//! queue. If the log takes no messages just then, because the disk is full, it is *stranded*: it waits with its queue
+//! and is tried again by the sweep. A queue with many of those reads no more of its backlog, so that they stay few.
+
+use std::sync::atomic::Ordering;
+
+use super::{BATCH_MAX, DeathReason, Effects, NEVER, Queue, State};
+use crate::consumer::Entry;
+use crate::storage::Health;
+
+/// Octets of stranded messages with which a queue stops reading ahead.
+const STRANDED_MAX: u64 = 4 * 1024 * 1024;
+
+/// Messages that have died and that the log has not let into the next queue yet.
+#[derive(Default)]
+pub(super) struct Stranded {
+    dead: Vec<(Entry, DeathReason)>,
+    bytes: u64,
+}
+
+impl Stranded {
+    pub(super) fn len(&self) -> usize {
+        self.dead.len()
+    }
+
+    /// Octets of the bodies.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.bytes > STRANDED_MAX
+    }
+
+    pub(super) fn take(&mut self) -> Vec<(Entry, DeathReason)> {
+        self.bytes = 0;
+        std::mem::take(&mut self.dead)
+    }
+
+    fn extend(&mut self, dead: Vec<(Entry, DeathReason)>) {
+        let octets = |(entry, _): &(Entry, DeathReason)| entry.message.body_len() as u64;
+        self.bytes += dead.iter().map(octets).sum::<u64>();
+        self.dead.extend(dead);
+    }
+}
+
+impl Queue {
+    /// Drops messages from the head while the queue is longer than it may be (`drop-head`). What is away is dropped when
+    /// it has been read: see [`load_at_home`](Self::load_at_home).
+    pub(super) fn drop_overflow(&self, state: &mut State, effects: &mut Effects) {
+        while self.is_overfull(state) {
+            let Some(entry) = state.ready.pop_front() else { break };
+            self.bury(state, entry, DeathReason::MaxLength, effects);
+        }
+    }
+
+    pub(super) fn is_overfull(&self, state: &State) -> bool {
+        let settings = &self.spec.settings;
+        settings.max_length.is_some_and(|max| state.ready.len() as u64 > max)
+            || settings.max_length_bytes.is_some_and(|max| state.ready.bytes() > max)
+    }
+
+    /// Drops at most [`BATCH_MAX`] messages that have expired at the head; gives whether that was all.
+    pub(super) fn drop_expired(&self, state: &mut State, now: u64, effects: &mut Effects) -> bool {
+        for _ in 0..BATCH_MAX {
+            let Some(entry) = state.ready.pop_expired(now) else { return true };
+            self.bury(state, entry, DeathReason::Expired, effects);
+        }
+        false
+    }
+
+    /// A message has died: where the queue has a dead-letter exchange it is passed on, and leaves the log in the
+    /// same step in which it enters the next queue; elsewhere it leaves the log with the next
+    /// [`finish`](Self::finish).
+    pub(super) fn bury(
+        &self,
+        state: &mut State,
+        entry: Entry,
+        reason: DeathReason,
+        effects: &mut Effects,
+    ) {
+        if self.spec.settings.dead_letter.is_some() {
+            effects.dead.push((entry, reason));
+        } else if entry.logged {
+            state.scratch.settled.push(entry.seq);
+        }
+    }
+
+    /// The log has not let these into the next queue: they wait here. Gives whether the sweep has to be told of the
+    /// queue.
+    pub(crate) fn strand(&self, dead: Vec<(Entry, DeathReason)>) -> bool {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return false;
+        }
+        state.stranded.extend(dead);
+        // Relaxed: a hint, as everywhere.
+        self.next_expiry.store(0, Ordering::Relaxed);
+        !std::mem::replace(&mut state.watched, true)
+    }
+
+    /// Asks for the sweep when something here may expire, and tells it when.
+    pub(super) fn watch_if_wanted(&self, state: &mut State, effects: &mut Effects) {
+        let next = state.next_expiry();
+        if !state.watched && (next != NEVER || state.is_unread()) {
+            state.watched = true;
+            effects.watch_expiry = true;
+        }
+        if state.watched {
+            // Relaxed: a hint that the sweep reads again in a moment.
+            self.next_expiry.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops what has expired at the head, if the hint says that something may have, and tries again with what is
+    /// stranded. At most about [`BATCH_MAX`] messages; gives whether that was all.
+    pub fn sweep(&self, now: u64, effects: &mut Effects) -> bool {
+        // Relaxed: a hint; a message that is missed now is found at the next sweep.
+        if self.next_expiry.load(Ordering::Relaxed) > now {
+            return true;
+        }
+        // Those that died before are not to be joined by more as long as they cannot go on.
+        if self.spec.settings.dead_letter.is_some() && self.log.health() != Health::Healthy {
+            return true;
+        }
+        let mut state = self.state.lock();
+        effects.dead.append(&mut state.stranded.take());
+        let all = self.drop_expired(&mut state, now, effects);
+        self.finish(&mut state, effects);
+        all
+    }
+
+    /// Whether the sweep has something to do here. Read without the lock.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        // Relaxed: a hint; what is missed now is found at the next sweep.
+        self.spec.settings.expires.is_some() || self.next_expiry.load(Ordering::Relaxed) <= now
+    }
+
+    /// Whether the sweep has to know the queue on. One that was watched because of a message that has gone, or in which
+    /// nothing expires after all, is not; it asks to be watched again.
+    pub(crate) fn stays_watched(&self) -> bool {
+        if self.next_expiry.load(Ordering::Relaxed) != NEVER {
+            return !self.is_deleted();
+        }
+        let mut state = self.state.lock();
+        state.watched = self.spec.settings.expires.is_some()
+            || state.is_unread()
+            || state.next_expiry() != NEVER;
+        state.watched && !state.deleted
+    }
+
+    /// Whether nobody has used the queue for as long as `x-expires` allows.
+    #[must_use]
+    pub fn is_abandoned(&self, now: u64) -> bool {
+        let Some(expires) = self.spec.settings.expires else {
+            return false;
+        };
+        let state = self.state.lock();
+        !state.deleted && state.consumers.is_empty() && now >= state.used_at.saturating_add(expires)
+    }
+}
+
+impl State {
+    /// When the sweep has something to do; what is stranded is always due.
+    fn next_expiry(&self) -> u64 {
+        if self.stranded.len() > 0 { 0 } else { self.ready.next_expiry() }
+    }
+
+    /// Whether it takes a look at the disk to know when the first message expires.
+    fn is_unread(&self) -> bool {
+        self.ready.is_away() && self.ready.is_empty_here()
+    }
+}
