@@ -29,7 +29,7 @@
 //! # The files
 //!
 //! ```text
-//! LOCK                       held (flock) while a broker runs
+//! LOCK                       held (flock) while a broker runs; shared by tools that only look
 //! FORMAT                     text: version, node id, CRC-32
 //! BALLAST                    zeros, given up when a checkpoint finds the disk full
 //! wal/<id>.wal               the log, wal_file_len octets each; ids have no gaps
@@ -191,6 +191,7 @@ mod octets;
 mod options;
 mod progress;
 mod read;
+mod read_only;
 mod record;
 mod recovery;
 mod replay;
@@ -218,7 +219,9 @@ pub use read::{Message, MessageBlock};
 pub use recovery::{Definition, Recovered, RecoveredQueue};
 pub use seq_set::SeqSet;
 pub use store::Store;
-pub use tools::{CheckpointReport, FileReport, Inspection, Progress, inspect, repair, verify};
+pub use tools::{
+    CheckpointReport, FileReport, Inspection, Progress, inspect, must_be_free, repair, verify,
+};
 
 /// The version of the format that this program writes.
 pub const FORMAT_VERSION: u32 = 1;

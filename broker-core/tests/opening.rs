@@ -1,4 +1,4 @@
-//! What is told of a store while it opens, and of a directory that holds none.
+//! What is told of a store while it opens, of a directory that holds none, and to who only looks.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,10 +11,10 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use broker_core::storage::sim_fs::SimFs;
+use broker_core::storage::sim_fs::{Operation, SimFs};
 use broker_core::storage::{
     Batch, Engine, FileSystem, MessageRef, OnProgress, OpenPhase, OpenProgress, Options,
     StorageError, inspect, repair, verify,
@@ -128,4 +128,58 @@ fn an_inspection_tells_where_the_log_begins_and_which_checkpoints_there_are() {
     fs.put(&Path::new(ROOT).join("FORMAT"), b"warren store?".to_vec());
     let seen = inspect(Arc::new(fs), Path::new(ROOT), world.options).unwrap();
     assert_eq!(seen.format_version, None);
+}
+
+/// A store with messages in the log and in segments, and with damage that a start would mend.
+fn damaged() -> (SimFs, Options) {
+    let mut world = common::World::new(5);
+    world.open();
+    for _ in 0..400 {
+        let action = world.random_enqueue();
+        world.append(vec![action]);
+        world.drain();
+    }
+    world.settle();
+    let fs = world.fs.kill();
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "seg");
+    let segment = fs.files().into_iter().find(is_segment).unwrap();
+    fs.put(&segment, b"not a segment any more".to_vec());
+    fs.put(&Path::new(ROOT).join("FORMAT"), b"warren store?".to_vec());
+    (fs, world.options)
+}
+
+#[test]
+fn who_only_looks_changes_nothing_and_lets_others_look() {
+    let (fs, options) = damaged();
+    let before: Vec<_> = fs.files().into_iter().map(|path| (fs.octets(&path), path)).collect();
+    let changes = [
+        Operation::CreateDir,
+        Operation::Create,
+        Operation::Rename,
+        Operation::Remove,
+        Operation::SyncDir,
+        Operation::Write,
+        Operation::SyncData,
+    ];
+    fs.set_hook(move |call| {
+        assert!(!changes.contains(&call.operation), "{call:?}");
+        None
+    });
+    let disk = || Arc::new(fs.clone());
+    let lock = Path::new(ROOT).join("LOCK");
+    let another = fs.lock_shared(&lock).unwrap().unwrap();
+    let seen = inspect(disk(), Path::new(ROOT), options.clone()).unwrap();
+    assert!(seen.recovered.damage.len() > 1, "{:?}", seen.recovered.damage);
+    let found = verify(disk(), Path::new(ROOT), options.clone(), &mut |_| {}).unwrap();
+    assert!(found.len() >= seen.recovered.damage.len(), "{found:?}");
+    assert!(fs.lock(&lock).unwrap().is_none(), "a broker has to wait for who looks");
+    drop(another);
+
+    let broker = fs.lock(&lock).unwrap().unwrap();
+    let refused = inspect(disk(), Path::new(ROOT), options).unwrap_err();
+    assert!(matches!(refused, StorageError::Locked { .. }), "{refused}");
+    drop(broker);
+    fs.clear_hook();
+    let after: Vec<_> = fs.files().into_iter().map(|path| (fs.octets(&path), path)).collect();
+    assert_eq!(after, before);
 }

@@ -151,12 +151,20 @@ impl Node {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a pause between looks; what is waited for is a condition"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
 fn wait_for(mut is_so: impl FnMut() -> bool) {
     for _ in 0..20_000 {
         if is_so() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        pause();
     }
     panic!("it has not come to that within 20 s");
 }
@@ -416,7 +424,7 @@ fn a_dead_letter_waits_for_a_full_disk_and_is_in_one_queue_at_any_time() {
         fillers += 1;
         assert!(fillers < 10_000, "the disk is never full");
         if fillers % 4 == 0 {
-            std::thread::sleep(Duration::from_millis(1));
+            pause();
         }
     }
     node.now.store(2000, Ordering::Relaxed);

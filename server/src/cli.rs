@@ -61,6 +61,7 @@ EXAMPLES:
   warren server --config /etc/warren/warren.toml
   warren server --data-dir /srv/warren --set 'amqp.listen=[\"0.0.0.0:5672\"]'
   WARREN_LOG__FORMAT=json warren server
+  warren server --strict
 
 Durable queues with their persistent messages, exchanges, bindings, virtual hosts and users are kept in
 the data directory. Send SIGTERM or press Ctrl-C to stop: clients are told. Send SIGHUP to read
@@ -108,7 +109,7 @@ struct Cli {
     command: Option<Command>,
     /// Without a command, the options are those of `server`.
     #[command(flatten)]
-    settings: SettingsArgs,
+    server: ServerArgs,
 }
 
 /// What `warren` can do.
@@ -116,7 +117,7 @@ struct Cli {
 pub enum Command {
     /// Start the broker (what happens without a command).
     #[command(after_help = SERVER_EXAMPLES)]
-    Server(SettingsArgs),
+    Server(ServerArgs),
     /// Check the settings and report every problem with file, line and column.
     #[command(after_help = CHECK_EXAMPLES)]
     CheckConfig(CheckConfigArgs),
@@ -170,6 +171,38 @@ impl SettingsArgs {
     /// After printing all problems to standard error: [`exit::CONFIG`].
     pub fn load(&self) -> Result<Loaded, ExitCode> {
         load(&self.sources()).map_err(|problems| report(&problems))
+    }
+}
+
+/// Arguments of `warren server`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct ServerArgs {
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Refuse to start on a damaged store, in place of setting damage aside: short for --set store.strict=true
+    #[arg(long)]
+    pub strict: bool,
+    /// Where the store has lost its log and every checkpoint, begin anew with the messages that are still there;
+    /// acked messages may come back: short for --set store.accept_data_loss=true
+    #[arg(long)]
+    pub accept_data_loss: bool,
+}
+
+impl ServerArgs {
+    /// The sources that these arguments name.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let mut sources = self.settings.sources();
+        for (is_given, flag, key) in [
+            (self.strict, "--strict", "store.strict"),
+            (self.accept_data_loss, "--accept-data-loss", "store.accept_data_loss"),
+        ] {
+            if is_given {
+                sources.overrides.push(Override::On(flag, key));
+            }
+        }
+        sources
     }
 }
 
@@ -260,7 +293,7 @@ fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
     let mut definition = definition();
     let mut matches = definition.try_get_matches_from_mut(arguments)?;
     let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut definition))?;
-    Ok(cli.command.unwrap_or(Command::Server(cli.settings)))
+    Ok(cli.command.unwrap_or(Command::Server(cli.server)))
 }
 
 /// Prints `problems` and how many there are to standard error.

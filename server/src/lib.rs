@@ -1,8 +1,8 @@
 //! The Warren broker: sockets, time and tasks around the core.
 //!
-//! [`start`] brings a broker up and gives a [`Running`] that knows where it listens; [`cli`] is the command line
-//! around it. One task per connection runs a protocol's session; a few more accept, watch
-//! memory and disk, sweep what has expired, and answer operators. This is the only crate in which a
+//! [`start`] brings a broker up and gives a [`Running`] that knows where it listens, [`start_telling`] says besides how
+//! far it is; [`cli`] is the command line around it. One task per connection runs a protocol's session; a few more
+//! accept, watch memory and disk, sweep what has expired, and answer operators. This is the only crate in which a
 //! protocol meets the core.
 
 mod amqp;
@@ -17,6 +17,7 @@ mod listener;
 pub mod logging;
 mod metrics;
 mod node;
+mod opening;
 mod outbox;
 pub mod settings;
 mod shares;
@@ -37,6 +38,8 @@ use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
+
+pub use opening::{Opening, Phase, Progress};
 
 use cli::BoundAddresses;
 use counters::Counters;
@@ -73,7 +76,7 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     /// The store cannot be opened.
-    #[error("cannot open the store: {0}")]
+    #[error("cannot open the store: {0}{advice}", advice = store::advice(.0))]
     Store(#[from] broker_core::storage::StorageError),
     /// The first user or virtual host cannot be made.
     #[error("cannot set up an empty broker: {0}")]
@@ -96,14 +99,31 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing listens then.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    start_telling(settings, Opening::default()).await
+}
+
+/// The same; `opening` says meanwhile how far it is. The metrics are served from the beginning, everything else
+/// when the store is open.
+///
+/// Dropping the future gives the start up. The thread that opens the store is then left to itself, and the store as
+/// it comes to be: a process that ends in the middle of that does no more harm than one that is killed.
+///
+/// # Errors
+/// [`StartError`]; nothing listens then.
+pub async fn start_telling(settings: Settings, opening: Opening) -> Result<Running, StartError> {
     let data_dir = settings.data_dir.clone();
     make_private_dir(&data_dir).map_err(|source| StartError::File { path: data_dir, source })?;
     let (recorder, rendered) = metrics::recorder();
-    let node = Arc::new(open_node(settings, Counters::new(&recorder)).await?);
-    node.broker.log.watch(Arc::clone(&node) as Arc<_>);
     let (shutdown, stopping) = channel::channel(false);
     let mut tasks = JoinSet::new();
     let mut addresses = BoundAddresses::default();
+    let endpoint = metrics::Endpoint::new(rendered, opening.clone());
+    for socket in bind_metrics(&settings)? {
+        addresses.metrics.extend(socket.local_addr().ok());
+        tasks.spawn(metrics::serve(endpoint.clone(), socket, stopping.clone()));
+    }
+    let node = Arc::new(open_node(settings, Counters::new(&recorder), opening).await?);
+    node.broker.log.watch(Arc::clone(&node) as Arc<_>);
     let mut listening = Vec::new();
     let settings = &node.settings;
     for (service, files, wanted, bound) in [
@@ -128,11 +148,6 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         }
         listening.push(listening_on);
     }
-    for socket in bind_all(settings.metrics.listen.as_slice())? {
-        addresses.metrics.extend(socket.local_addr().ok());
-        let (node, rendered) = (Arc::clone(&node), rendered.clone());
-        tasks.spawn(metrics::serve(node, rendered, socket, stopping.clone()));
-    }
     let control = settings.control_socket();
     let socket = control::bind(&control)
         .map_err(|source| StartError::File { path: control.clone(), source })?;
@@ -147,6 +162,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     tasks.spawn(watch::sweep(Arc::clone(&node), stopping.clone()));
     tasks.spawn(watch::alarms(Arc::clone(&node), stopping));
     write_addresses(&node.settings.data_dir, &addresses, &control)?;
+    endpoint.open(Arc::clone(&node));
     Ok(Running { addresses, node, listening, shutdown, tasks })
 }
 
@@ -155,11 +171,17 @@ fn make_private_dir(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Opens the store, on a thread that may wait for the disk, and puts the broker on it.
-async fn open_node(settings: Settings, counters: Counters) -> Result<Node, StartError> {
+/// Opens the store, on a thread that may wait for the disk, and puts the broker on it. The log says how far that is
+/// if it takes long.
+async fn open_node(
+    settings: Settings,
+    counters: Counters,
+    opening: Opening,
+) -> Result<Node, StartError> {
     let clock = Clock::start();
-    let opening = tokio::task::spawn_blocking(move || {
-        let opened = store::open(&settings, clock)?;
+    let told = opening.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let opened = store::open(&settings, clock, &opening)?;
         let mut node = Node::new(settings, counters, opened.broker, clock);
         node.store = Some(opened.log);
         node.damage_at_start = opened.damage;
@@ -168,7 +190,13 @@ async fn open_node(settings: Settings, counters: Counters) -> Result<Node, Start
         }
         Ok(node)
     });
-    match opening.await {
+    let log = || {
+        let now = told.now();
+        let Progress { phase, done, total } = now;
+        let (phase, percent) = (phase.word(), now.percent());
+        info!(phase, percent, done, total, "the store is being opened");
+    };
+    match opening::telling(opened, log).await {
         Ok(node) => node,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
@@ -183,6 +211,13 @@ fn bootstrap(node: &Node) -> Result<(), StartError> {
         auth.default_password.expose().as_bytes(),
     )?;
     Ok(())
+}
+
+/// Binds the addresses of the metrics. If they are taken, that is mostly by another broker with the same settings, and
+/// then the store says it better.
+fn bind_metrics(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {
+    bind_all(settings.metrics.listen.as_slice())
+        .map_err(|error| store::taken(settings).map_or(error, StartError::Store))
 }
 
 /// Binds all addresses. An IPv6 address on a machine without IPv6 is left out if another one is left.

@@ -5,6 +5,8 @@
 //! somebody asks, so that nothing goes stale. One page has both, see [`collect`]; what there is, is listed in
 //! [`families`].
 //!
+//! It answers while the store is being opened, too, with what there is to say then.
+//!
 //! There is no login and no TLS here, and nothing can be changed. Scrapes are bounded in number, time and size.
 
 mod churn;
@@ -17,7 +19,7 @@ mod process;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::metrics::{KeyName, Recorder as _};
@@ -37,6 +39,7 @@ use tracing::{debug, warn};
 
 use crate::health;
 use crate::node::Node;
+use crate::opening::Opening;
 use churn::QueueChurn;
 use collect::{Content, Exporter, Group};
 use doors::Doors;
@@ -73,21 +76,42 @@ pub(crate) fn recorder() -> (PrometheusRecorder, PrometheusHandle) {
     (recorder, handle)
 }
 
-/// What the handlers share.
+/// The endpoint, on all its addresses. Clones are the same one.
 #[derive(Debug, Clone)]
-struct Shared {
-    exporter: Arc<Exporter>,
+pub(crate) struct Endpoint {
+    recorder: PrometheusHandle,
+    opening: Opening,
+    /// There when clients can connect.
+    exporter: Arc<OnceLock<Exporter>>,
     scrapes: Arc<Semaphore>,
+}
+
+impl Endpoint {
+    /// The endpoint of a broker that is about to open its store.
+    pub(crate) fn new(recorder: PrometheusHandle, opening: Opening) -> Self {
+        let scrapes = Arc::new(Semaphore::new(SCRAPES_MAX));
+        Self { recorder, opening, exporter: Arc::default(), scrapes }
+    }
+
+    /// The broker can be reached: pages have all of it from now on.
+    pub(crate) fn open(&self, node: Arc<Node>) {
+        let (recorder, opening) = (self.recorder.clone(), self.opening.clone());
+        self.exporter.get_or_init(|| Exporter {
+            node,
+            recorder,
+            churn: QueueChurn::default(),
+            opening,
+        });
+    }
 }
 
 /// Answers on `listener` until the broker stops.
 pub(crate) async fn serve(
-    node: Arc<Node>,
-    recorder: PrometheusHandle,
+    endpoint: Endpoint,
     listener: TcpListener,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let router = router(node, recorder);
+    let router = router(endpoint);
     let mut stops = stopping.clone();
     let served = axum::serve(Doors::new(listener), router).with_graceful_shutdown(async move {
         // Fails only when the sender is gone, and then the broker is.
@@ -105,10 +129,7 @@ pub(crate) async fn serve(
     }
 }
 
-fn router(node: Arc<Node>, recorder: PrometheusHandle) -> Router {
-    let exporter = Exporter { node, recorder, churn: QueueChurn::default() };
-    let shared =
-        Shared { exporter: Arc::new(exporter), scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)) };
+fn router(endpoint: Endpoint) -> Router {
     Router::new()
         .route("/metrics", get(aggregated))
         .route("/metrics/per-object", get(per_object))
@@ -116,19 +137,19 @@ fn router(node: Arc<Node>, recorder: PrometheusHandle) -> Router {
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .fallback(async || (StatusCode::NOT_FOUND, NOT_FOUND))
-        .with_state(shared)
+        .with_state(endpoint)
 }
 
-async fn aggregated(State(shared): State<Shared>) -> Response {
-    scrape(&shared, Content::Aggregated, Names::Plain, None)
+async fn aggregated(State(endpoint): State<Endpoint>) -> Response {
+    scrape(&endpoint, Content::Aggregated, Names::Plain, None)
 }
 
-async fn per_object(State(shared): State<Shared>) -> Response {
-    scrape(&shared, Content::PerObject, Names::Plain, None)
+async fn per_object(State(endpoint): State<Endpoint>) -> Response {
+    scrape(&endpoint, Content::PerObject, Names::Plain, None)
 }
 
 async fn detailed(
-    State(shared): State<Shared>,
+    State(endpoint): State<Endpoint>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Response {
     match selection(&parameters) {
@@ -136,18 +157,22 @@ async fn detailed(
             let nothing = matches!(&content, Content::Detailed { groups, .. } if groups.is_empty());
             let hint =
                 nothing.then(|| format!("add ?family=NAME, once or more: {}", known_groups()));
-            scrape(&shared, content, Names::Detailed, hint.as_deref())
+            scrape(&endpoint, content, Names::Detailed, hint.as_deref())
         }
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     }
 }
 
-/// Ready is a broker that is reached: all listeners are open before this one answers. An alarm holds
-/// publishers, and consumers, who end it, must still find the broker; so it is told and does not count.
-async fn ready(State(shared): State<Shared>) -> String {
-    match health::unwell(&shared.exporter.node) {
-        None => "ready\n".to_owned(),
-        Some(why) => format!("ready, but {why}\n"),
+/// Ready is a broker that is reached: all listeners are open. An alarm holds publishers, and consumers, who end it,
+/// must still find the broker; so it is told and does not count.
+async fn ready(State(endpoint): State<Endpoint>) -> (StatusCode, String) {
+    let Some(exporter) = endpoint.exporter.get() else {
+        let progress = endpoint.opening.now();
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {progress}\n"));
+    };
+    match health::unwell(&exporter.node) {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(why) => (StatusCode::OK, format!("ready, but {why}\n")),
     }
 }
 
@@ -177,8 +202,8 @@ fn known_groups() -> String {
 }
 
 /// A page, written while it is read.
-fn scrape(shared: &Shared, content: Content, names: Names, hint: Option<&str>) -> Response {
-    let Ok(permit) = Arc::clone(&shared.scrapes).try_acquire_owned() else {
+fn scrape(endpoint: &Endpoint, content: Content, names: Names, hint: Option<&str>) -> Response {
+    let Ok(permit) = Arc::clone(&endpoint.scrapes).try_acquire_owned() else {
         let busy = [(header::RETRY_AFTER, "1")];
         return (StatusCode::SERVICE_UNAVAILABLE, busy, "too many scrapes at a time\n")
             .into_response();
@@ -188,18 +213,24 @@ fn scrape(shared: &Shared, content: Content, names: Names, hint: Option<&str>) -
     if let Some(hint) = hint {
         page.comment(hint);
     }
-    tokio::spawn(write(Arc::clone(&shared.exporter), content, page, permit));
+    tokio::spawn(write(endpoint.clone(), content, page, permit));
     let body = Body::from_stream(ReaderStream::new(reader));
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response()
 }
 
 async fn write(
-    exporter: Arc<Exporter>,
+    endpoint: Endpoint,
     content: Content,
     mut page: Page,
     _permit: OwnedSemaphorePermit,
 ) {
-    match timeout(SCRAPE_TIMEOUT, collect::write(&exporter, &content, &mut page)).await {
+    let written = async {
+        match endpoint.exporter.get() {
+            Some(exporter) => collect::write(exporter, &content, &mut page).await,
+            None => collect::write_opening(&endpoint.opening, &content, &mut page).await,
+        }
+    };
+    match timeout(SCRAPE_TIMEOUT, written).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "a scraper went away"),
         Err(_) => debug!("a scraper did not take its page in time"),

@@ -365,7 +365,7 @@ impl Node {
             counters,
             alarms: Alarms::default(),
             logins: Logins::new(&settings),
-            name: format!("warren@{}", host_name()),
+            name: name(),
             settings,
         }
     }
@@ -394,9 +394,11 @@ impl Node {
     }
 }
 
-fn host_name() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().split('.').next().unwrap_or("localhost").to_owned()
+/// The name of the node of this process: `warren@host`.
+pub(crate) fn name() -> String {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    format!("warren@{}", host.split('.').next().unwrap_or("localhost"))
 }
 
 /// Who is behind a connection, once logged in.

@@ -15,6 +15,7 @@ use broker_core::storage::{self, Damage, Health, Options, StdFs, StorageError};
 use tracing::{error, info, warn};
 
 use crate::node::Clock;
+use crate::opening::{Opening, Phase};
 use crate::settings::{Durability, Settings};
 
 /// The directory of the store, inside the data directory.
@@ -51,18 +52,46 @@ pub(crate) fn options(settings: &Settings) -> Options {
         frame_len_max: defaults.frame_len_max.min(file_len / 2),
         ballast_len: defaults.ballast_len.min(file_len),
         cache_len: settings.store.read_cache.as_usize(),
+        scrub_rate: settings.store.scrub_rate.octets(),
+        scrub_interval: settings.store.scrub_interval.duration(),
         ..defaults
     }
 }
 
-/// Opens the store and brings the broker back as it was. Waits for the disk.
+/// Whether another broker runs on the store of these settings. Changes nothing.
+pub(crate) fn taken(settings: &Settings) -> Option<StorageError> {
+    storage::must_be_free(&StdFs, &directory(settings)).err()
+}
+
+/// What an operator can do about a store that does not open, to be added to the error; empty where the error says it.
+pub(crate) const fn advice(error: &StorageError) -> &'static str {
+    match error {
+        StorageError::LogMissing { .. } => {
+            ". `warren server --accept-data-loss` (store.accept_data_loss) does so for one start, and keeps the \
+             messages that segments still hold"
+        }
+        StorageError::Damaged { .. } => {
+            ". `warren store verify` names all that is damaged; without --strict (store.strict) the broker sets it \
+             aside and starts"
+        }
+        _ => "",
+    }
+}
+
+/// Opens the store and brings the broker back as it was, telling `opening` how far it is. Waits for the disk.
 ///
 /// # Errors
 /// [`StorageError`]: another broker runs there, the format is newer, the log is gone, or, with `store.strict`,
 /// something is damaged.
-pub(crate) fn open(settings: &Settings, clock: Clock) -> Result<Opened, StorageError> {
+pub(crate) fn open(
+    settings: &Settings,
+    clock: Clock,
+    opening: &Opening,
+) -> Result<Opened, StorageError> {
     let root = directory(settings);
-    let (store, recovered) = storage::Store::open(Arc::new(StdFs), &root, options(settings))?;
+    let options = Options { progress: Some(opening.observer()), ..options(settings) };
+    let (store, recovered) = storage::Store::open(Arc::new(StdFs), &root, options)?;
+    opening.enter(Phase::Restore);
     for damage in &recovered.damage {
         error!(%damage, "damage in the store was set aside");
     }
@@ -88,6 +117,7 @@ pub(crate) fn open(settings: &Settings, clock: Clock) -> Result<Opened, StorageE
         durability = settings.durability.word(),
         "the store is open"
     );
+    opening.enter(Phase::Open);
     // Damage may have taken the note that they were made: nobody gets a well-known password for that.
     let wants_bootstrap = !restored.initialised && recovered.damage.is_empty();
     Ok(Opened { broker, log, damage: recovered.damage, wants_bootstrap })
@@ -118,4 +148,25 @@ pub(crate) enum Trouble {
     DiskFull,
     /// The log cannot be written any more, for this reason. Only a restart ends it.
     Poisoned(Arc<str>),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::settings::{Size, TimeSpan};
+
+    #[test]
+    fn the_store_reads_again_as_the_settings_say() {
+        let usual = Options::default();
+        let mut settings = Settings::default();
+        let opened = options(&settings);
+        assert_eq!(opened.scrub_rate, usual.scrub_rate, "the defaults are those of the store");
+        assert_eq!(opened.scrub_interval, usual.scrub_interval);
+        settings.store.scrub_rate = Size::new(0);
+        settings.store.scrub_interval = TimeSpan::seconds(3600);
+        let opened = options(&settings);
+        assert_eq!((opened.scrub_rate, opened.scrub_interval), (0, Duration::from_secs(3600)));
+    }
 }

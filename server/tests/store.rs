@@ -8,7 +8,9 @@
     reason = "a test that panics has failed, and says where"
 )]
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -327,6 +329,71 @@ fn a_store_in_use_and_one_of_a_newer_version_are_refused() {
         assert!(said.err.contains("format version 9"), "{}", said.err);
     }
     assert_eq!(content(&dir), before);
+}
+
+/// Gives everything below `path` the permissions of a directory, or of a file.
+fn permit(path: &Path, directory: u32, file: u32) {
+    let is_dir = fs::metadata(path).unwrap().is_dir();
+    if is_dir {
+        // First, or it could not be listed.
+        fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+        for entry in fs::read_dir(path).unwrap() {
+            permit(&entry.unwrap().path(), directory, file);
+        }
+    }
+    let mode = if is_dir { directory } else { file };
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Names below a directory, with their contents, in their order.
+fn tree(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.append(&mut tree(&path)),
+            false => found.push((path.clone(), fs::read(path).unwrap())),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn who_may_only_read_can_look_and_leaves_nothing_behind() {
+    const NOBODY: u32 = 65534;
+    let dir = data_dir();
+    let place = dir.path().join("store");
+    // Where everybody can execute it.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let binary = elsewhere.path().join("warren");
+    fs::copy(env!("CARGO_BIN_EXE_warren"), &binary).unwrap();
+    permit(elsewhere.path(), 0o755, 0o755);
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let look = |words: &[&str]| {
+        let mut command = Command::new(&binary);
+        command.arg("store").args(words).arg(dir.path()).current_dir("/");
+        if is_root {
+            // Permissions mean nothing to root.
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.output().unwrap()
+    };
+    for has_lock in [true, false] {
+        if !has_lock {
+            fs::remove_file(place.join("LOCK")).unwrap();
+        }
+        permit(dir.path(), 0o555, 0o444);
+        let before = tree(dir.path());
+        for words in ["inspect", "verify"] {
+            let output = look(&[words]);
+            assert!(output.status.success(), "{words}: {output:?}");
+        }
+        let refused = look(&["repair"]);
+        assert!(!refused.status.success(), "{refused:?}");
+        assert!(tree(dir.path()) == before, "something has changed, lock file: {has_lock}");
+        permit(dir.path(), 0o755, 0o644);
+    }
 }
 
 #[test]

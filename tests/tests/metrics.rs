@@ -93,6 +93,9 @@ async fn what_clients_do_is_counted_by_protocol_and_never_uncounted() {
         ("rabbitmq_message_size_bytes_sum{protocol=\"amqp091\"}", 30.0),
         ("rabbitmq_message_size_bytes_bucket{protocol=\"amqp091\",le=\"100.0\"}", 6.0),
         ("rabbitmq_queues_created_total", 3.0),
+        ("warren_store_open_phase{phase=\"open\"}", 1.0),
+        ("warren_store_open_phase{phase=\"replay\"}", 0.0),
+        ("warren_store_open_progress_ratio", 1.0),
     ] {
         assert_eq!(earlier.get(series), Some(&expected), "{series}");
     }

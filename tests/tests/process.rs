@@ -210,7 +210,13 @@ async fn systemd_hears_how_the_broker_is_from_start_to_stop() {
         String::from_utf8_lossy(&octets[..len]).into_owned()
     };
     assert_eq!(hear(), "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=starting");
-    assert_eq!(hear(), "READY=1\nSTATUS=ready");
+    // On a busy machine it may take long, and then says how far it is.
+    let mut then = hear();
+    while let Some(status) = then.strip_prefix("EXTEND_TIMEOUT_USEC=30000000\nSTATUS=") {
+        assert!(status.contains("store"), "{status}");
+        then = hear();
+    }
+    assert_eq!(then, "READY=1\nSTATUS=ready");
     broker.signal("HUP");
     assert_eq!(hear(), "RELOADING=1");
     assert_eq!(hear(), "READY=1\nSTATUS=ready");

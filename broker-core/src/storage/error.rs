@@ -19,8 +19,11 @@ pub enum StorageError {
         #[source]
         source: io::Error,
     },
-    /// Another broker holds the directory.
-    #[error("{} is locked: another broker runs on this data directory", path.display())]
+    /// Another broker, or a tool, holds the directory.
+    #[error(
+        "{} is locked: another broker runs on this data directory, or a tool is at work on it",
+        path.display()
+    )]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -43,8 +46,8 @@ pub enum StorageError {
     },
     /// The directory belonged to a store and has lost its log and every checkpoint.
     #[error(
-        "{} is a data directory without log and checkpoint: everything in it is lost; \
-         start once with accept_data_loss to begin anew",
+        "{} is a data directory without log and checkpoint: most of what was in it is lost; \
+         to begin anew, the loss has to be accepted",
         path.display()
     )]
     LogMissing {

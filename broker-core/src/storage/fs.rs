@@ -32,6 +32,12 @@ pub trait FileSystem: Send + Sync + Debug + 'static {
     /// Whatever the operating system answers, `NotFound` when it does not exist.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
+    /// Opens a file for reading, which needs no permission to write; writing to it fails.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and `IsADirectory` for a directory.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
     /// Gives a file another name, replacing what has it.
     ///
     /// # Errors
@@ -62,6 +68,13 @@ pub trait FileSystem: Send + Sync + Debug + 'static {
     /// # Errors
     /// Whatever the operating system answers.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Takes a share of the lock of a file, which needs no permission to write, held until the
+    /// answer is dropped. `None` when somebody has the lock for himself.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers, `NotFound` when the file does not exist.
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
 
     /// Octets an unprivileged process may still allocate in the file system of `path`.
     ///
@@ -185,6 +198,14 @@ impl FileSystem for StdFs {
         Ok(Arc::new(fs::OpenOptions::new().read(true).write(true).open(path)?))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = fs::File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Arc::new(file))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
@@ -216,16 +237,26 @@ impl FileSystem for StdFs {
             .truncate(false)
             .mode(0o600)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(LockedFile { _file: file }))),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+        held(file.try_lock(), file)
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = fs::File::open(path)?;
+        held(file.try_lock_shared(), file)
     }
 
     fn available(&self, path: &Path) -> io::Result<u64> {
         let status = rustix::fs::statvfs(path)?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+}
+
+/// What became of trying to lock `file`.
+fn held(tried: Result<(), fs::TryLockError>, file: fs::File) -> io::Result<Option<Box<dyn Lock>>> {
+    match tried {
+        Ok(()) => Ok(Some(Box::new(LockedFile { _file: file }))),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
     }
 }
 

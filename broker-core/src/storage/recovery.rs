@@ -32,9 +32,13 @@ use super::log::{LogFiles, READY_FILES};
 use super::maintenance::{KeptCheckpoint, Maintenance};
 use super::options::Options;
 use super::progress::{Meter, OpenPhase};
+use super::read_only::ReadOnly;
 use super::replay::{Replay, Replayed};
 use super::scan::{ScannedFile, chain};
 use super::seq_set::SeqSet;
+
+/// The file whose lock says that somebody is at work on a store.
+pub(super) const LOCK_FILE: &str = "LOCK";
 
 /// One queue as it was found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -162,11 +166,18 @@ pub(super) fn open(
 ) -> Result<Opened, StorageError> {
     options.check()?;
     let paths = Paths::new(root);
-    match access {
-        Access::Use => fs.create_dir(root).during("mkdir", root)?,
-        Access::LookOnly => must_hold_store(&*fs, &paths)?,
-    }
-    let lock_path = root.join("LOCK");
+    let fs: Arc<dyn FileSystem> = match access {
+        Access::Use => {
+            fs.create_dir(root).during("mkdir", root)?;
+            fs
+        }
+        Access::LookOnly => {
+            let fs = Arc::new(ReadOnly(fs));
+            must_hold_store(&*fs, &paths)?;
+            fs
+        }
+    };
+    let lock_path = root.join(LOCK_FILE);
     let Some(lock) = fs.lock(&lock_path).during("lock", &lock_path)? else {
         return Err(StorageError::Locked { path: lock_path });
     };

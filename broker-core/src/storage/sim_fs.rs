@@ -91,11 +91,19 @@ struct Disk {
     durable_names: Names,
     /// Changes of names not made durable yet, oldest first.
     changes: Vec<Change>,
-    locked: BTreeSet<PathBuf>,
+    locked: BTreeMap<PathBuf, Held>,
     capacity: Option<u64>,
     calls: u64,
     crashed: bool,
     hook: Option<Hook>,
+}
+
+/// Who has a lock.
+#[derive(Clone, Copy)]
+enum Held {
+    ByOne,
+    /// By so many who share it.
+    Shared(usize),
 }
 
 #[derive(Clone, Default)]
@@ -482,6 +490,10 @@ impl FileSystem for SimFs {
         Ok(Arc::new(SimFile { fs: self.clone(), inode }))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (mut disk, _) = self.lock_call(Operation::Rename, to)?;
         let id = *disk.names.files.get(from).ok_or(io::ErrorKind::NotFound)?;
@@ -534,8 +546,18 @@ impl FileSystem for SimFs {
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         let (mut disk, _) = self.lock_call(Operation::Lock, path)?;
-        if !disk.locked.insert(path.to_owned()) {
+        if disk.locked.contains_key(path) {
             return Ok(None);
+        }
+        disk.locked.insert(path.to_owned(), Held::ByOne);
+        Ok(Some(Box::new(SimLock { disk: Arc::clone(&self.disk), path: path.to_owned() })))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let (mut disk, _) = self.lock_call(Operation::Lock, path)?;
+        match disk.locked.entry(path.to_owned()).or_insert(Held::Shared(0)) {
+            Held::ByOne => return Ok(None),
+            Held::Shared(count) => *count += 1,
         }
         Ok(Some(Box::new(SimLock { disk: Arc::clone(&self.disk), path: path.to_owned() })))
     }
@@ -559,7 +581,11 @@ impl fmt::Debug for SimLock {
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.disk.lock().locked.remove(&self.path);
+        let mut disk = self.disk.lock();
+        match disk.locked.get_mut(&self.path) {
+            Some(Held::Shared(count)) if *count > 1 => *count -= 1,
+            _ => drop(disk.locked.remove(&self.path)),
+        }
     }
 }
 

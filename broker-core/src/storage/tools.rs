@@ -3,7 +3,8 @@
 //! The one idea: the tools see with the eyes of recovery. `inspect` opens the directory for looking
 //! only and lists what recovery found; `verify` reads every octet besides and changes nothing;
 //! `repair` opens it for good, which sets damage aside, then reads everything, gives up what
-//! cannot be read, and leaves a checkpoint. All of them take the lock.
+//! cannot be read, and leaves a checkpoint. All of them take the lock: those that only look share it
+//! with each other, and need no permission to write.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::fs::FileSystem;
 use super::index::{Extent, Index, LogEntry};
 use super::options::Options;
 use super::read::plan_runs;
-use super::recovery::{Access, Recovered, must_hold_store, open};
+use super::recovery::{Access, LOCK_FILE, Recovered, must_hold_store, open};
 use super::segment::ExtentOctets;
 use super::spill::certain;
 use super::{NodeId, SeqRange};
@@ -69,6 +70,19 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// Whether a store could be opened for use as far as its lock goes. Changes nothing.
+///
+/// # Errors
+/// [`StorageError::Locked`] when a broker or a tool is at work on it. Nothing else is an error here: opening
+/// says it better.
+pub fn must_be_free(fs: &dyn FileSystem, root: &Path) -> Result<(), StorageError> {
+    let path = root.join(LOCK_FILE);
+    match fs.lock_shared(&path) {
+        Ok(None) => Err(StorageError::Locked { path }),
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
+}
+
 /// Lists what is in a data directory, without changing anything.
 ///
 /// # Errors
@@ -78,9 +92,9 @@ pub fn inspect(
     root: &Path,
     options: Options,
 ) -> Result<Inspection, StorageError> {
-    let opened = open(Arc::clone(&fs), root, options, Access::LookOnly)?;
-    let Parts { paths, node, state, maintenance, .. } = &opened.parts;
-    let format_version = match format_file::read(&*fs, root)? {
+    let opened = open(fs, root, options, Access::LookOnly)?;
+    let Parts { fs, paths, node, state, maintenance, .. } = &opened.parts;
+    let format_version = match format_file::read(&**fs, root)? {
         Found::Sound { version, .. } => Some(version),
         Found::Missing | Found::Damaged => None,
     };
@@ -92,7 +106,7 @@ pub fn inspect(
         };
         for name in names {
             let path = dir.join(name);
-            // Directories cannot be opened for writing; they are listed on their own.
+            // Directories are not opened; they are listed on their own.
             let Ok(len) = fs.open(&path).and_then(|file| file.size()) else {
                 continue;
             };

@@ -1,26 +1,29 @@
 //! `warren server`: from settings to a broker that runs until it is told to stop.
 
+use std::future::pending;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::{SettingsArgs, banner, exit, prepare};
+use super::{Prepared, ServerArgs, banner, exit, prepare};
+use crate::opening::{Opening, telling};
 use crate::settings::{Problem, check_all};
 use crate::systemd::{self, State};
-use crate::{Running, start};
+use crate::{Running, StartError, start_telling};
 
-use super::Prepared;
-
-/// How much longer systemd is to wait for a broker that starts, from each time that it is told; and how often it is.
+/// How much longer systemd is to wait for a broker that starts, from each time that it is told.
 const STARTING_FOR: Duration = Duration::from_secs(30);
-const STARTING_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a process that ends waits for threads that wait for the disk. A broker that stops in order has none of
+/// them; one that is told to stop while it opens its store has one, which may be at it for minutes.
+const LAST_THREADS: Duration = Duration::from_millis(100);
 
 /// Starts the broker and runs it until SIGTERM, SIGINT or `warren ctl stop`.
 #[must_use]
-pub fn server(args: &SettingsArgs) -> ExitCode {
+pub fn server(args: &ServerArgs) -> ExitCode {
     let prepared = match prepare(args) {
         Ok(prepared) => prepared,
         Err(code) => return code,
@@ -30,7 +33,11 @@ pub fn server(args: &SettingsArgs) -> ExitCode {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(run(prepared)),
+        Ok(runtime) => {
+            let code = runtime.block_on(run(prepared));
+            runtime.shutdown_timeout(LAST_THREADS);
+            code
+        }
         Err(error) => {
             eprintln!("error: cannot start the threads of the broker: {error}");
             exit::SOFTWARE.into()
@@ -40,19 +47,15 @@ pub fn server(args: &SettingsArgs) -> ExitCode {
 
 async fn run(prepared: Prepared) -> ExitCode {
     let settings = prepared.settings.clone();
-    let signals = Signals::new();
-    tell_starting();
-    // A task of its own, for another thread: starting may keep this one busy.
-    let telling = tokio::spawn(async {
-        loop {
-            sleep(STARTING_EVERY).await;
-            tell_starting();
+    let mut signals = Signals::new();
+    let started = tokio::select! {
+        started = start_telling_systemd(&prepared) => started,
+        name = stop_signal(&mut signals) => {
+            info!("{name}: stopping before the store is open; it is left as it is");
+            tell(State::Stopping("stopping before the store is open"));
+            return ExitCode::SUCCESS;
         }
-    });
-    let started = start(settings.clone()).await;
-    telling.abort();
-    // Nothing of it may come behind what is told next. It always ends by being aborted.
-    telling.await.err();
+    };
     let running = match started {
         Ok(running) => running,
         Err(error) => {
@@ -85,9 +88,21 @@ fn tell(state: State<'_>) {
     }
 }
 
-/// Told again and again, so that a broker with much to read is not killed over it.
-fn tell_starting() {
-    tell(State::Starting("starting", STARTING_FOR));
+/// Starts the broker. systemd is told how far it is again and again, so that a broker with much to read is not
+/// killed over it.
+async fn start_telling_systemd(prepared: &Prepared) -> Result<Running, StartError> {
+    let opening = Opening::default();
+    let tell_starting = || tell(State::Starting(&opening.now().to_string(), STARTING_FOR));
+    tell_starting();
+    telling(start_telling(prepared.settings.clone(), opening.clone()), tell_starting).await
+}
+
+/// The name of the next signal that asks the broker to stop; never comes where signals cannot be heard.
+async fn stop_signal(signals: &mut io::Result<Signals>) -> &'static str {
+    match signals {
+        Ok(signals) => signals.stop().await,
+        Err(_) => pending().await,
+    }
 }
 
 struct Signals {
@@ -97,12 +112,20 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// The name of the next signal that asks the broker to stop.
+    async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 
     /// Acts on signals until one, or the control socket, says stop.

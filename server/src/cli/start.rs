@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{SettingsArgs, exit, report};
+use super::{ServerArgs, exit, report};
 use crate::logging::{self, Logging};
-use crate::settings::{Loaded, Settings, Sources, machine, rules};
+use crate::settings::{Loaded, Settings, Sources, load, machine, rules};
 
 /// What a broker is started with.
 #[derive(Debug)]
@@ -25,9 +25,9 @@ pub struct Prepared {
 /// # Errors
 /// After printing to standard error: [`exit::CONFIG`] for settings, [`exit::SOFTWARE`] when the
 /// process has a log already.
-pub fn prepare(args: &SettingsArgs) -> Result<Prepared, ExitCode> {
+pub fn prepare(args: &ServerArgs) -> Result<Prepared, ExitCode> {
     let sources = args.sources();
-    let loaded = args.load()?;
+    let loaded = load(&sources).map_err(|problems| report(&problems))?;
     let problems = machine::check(&loaded);
     if !problems.is_empty() {
         return Err(report(&problems));

@@ -33,11 +33,33 @@ fn without_a_command_the_broker_starts() {
         "warren --config w.toml --set a=1 --set b=2 --data-dir d",
         "warren server --config w.toml --set a=1 --set b=2 --data-dir d",
     ] {
-        let Command::Server(settings) = parsed(line) else { panic!("{line}") };
-        assert_eq!(settings, expected, "{line}");
+        let Command::Server(args) = parsed(line) else { panic!("{line}") };
+        assert_eq!(args, ServerArgs { settings: expected.clone(), ..ServerArgs::default() });
     }
-    let Command::Server(settings) = parsed("warren") else { panic!("no command") };
-    assert_eq!(settings, SettingsArgs::default());
+    let Command::Server(args) = parsed("warren") else { panic!("no command") };
+    assert_eq!(args, ServerArgs::default());
+}
+
+#[test]
+fn what_becomes_of_a_damaged_store_has_flags_of_its_own() {
+    let on = |line: &str| {
+        let Command::Server(args) = parsed(line) else { panic!("{line}") };
+        let loaded = load(&Sources { overrides: args.sources().overrides, ..Sources::default() });
+        let store = loaded.unwrap_or_else(|problems| panic!("{problems:?}")).settings.store;
+        (store.strict, store.accept_data_loss)
+    };
+    assert_eq!(on("warren server"), (false, false));
+    assert_eq!(on("warren --strict"), (true, false));
+    assert_eq!(on("warren server --strict --set store.strict=false"), (true, false));
+    assert_eq!(on("warren server --accept-data-loss"), (false, true));
+    assert!(refused("warren check-config --strict").contains("unexpected argument"));
+    let Command::Server(both) = parsed("warren --strict --accept-data-loss") else {
+        panic!("no command")
+    };
+    let overrides = both.sources().overrides;
+    let problems = load(&Sources { overrides, ..Sources::default() }).expect_err("at odds");
+    let said = problems.iter().map(Problem::to_string).collect::<String>();
+    assert!(said.contains("--accept-data-loss"), "{said}");
 }
 
 #[test]

@@ -18,7 +18,8 @@ use super::families::{self as family, Family, Kind};
 use super::page::Page;
 use super::process;
 use crate::counters::{Protocol, SIZE_CLASSES};
-use crate::node::{Alarm, ChannelRow, ConnectionRow, Node};
+use crate::node::{self, Alarm, ChannelRow, ConnectionRow, Node};
+use crate::opening::{Opening, Phase};
 use crate::settings::machine;
 use crate::watch;
 
@@ -31,6 +32,7 @@ pub(super) struct Exporter {
     pub(super) node: Arc<Node>,
     pub(super) recorder: PrometheusHandle,
     pub(super) churn: QueueChurn,
+    pub(super) opening: Opening,
 }
 
 /// Families of `/metrics/detailed`, under RabbitMQ's names.
@@ -193,7 +195,7 @@ pub(super) async fn write(
     page: &mut Page,
 ) -> io::Result<()> {
     let state = State::read(exporter, content);
-    identity(&exporter.node, content, page);
+    identity(&exporter.node.name, content, page);
     let mut room = Room { left: SERIES_MAX, omitted: 0 };
     match content {
         Content::Aggregated => {
@@ -210,9 +212,28 @@ pub(super) async fn write(
     page.flush().await
 }
 
-fn identity(node: &Node, content: &Content, page: &mut Page) {
+/// Writes what can be said while the store is being opened: the process, and how far that is.
+///
+/// # Errors
+/// The reader is gone.
+pub(super) async fn write_opening(
+    opening: &Opening,
+    content: &Content,
+    page: &mut Page,
+) -> io::Result<()> {
+    identity(&node::name(), content, page);
+    match content {
+        Content::Aggregated | Content::PerObject => {
+            process_and_limits(page);
+            store_opening(opening, page);
+        }
+        Content::Detailed { .. } => {}
+    }
+    page.flush().await
+}
+
+fn identity(name: &str, content: &Content, page: &mut Page) {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    let name = node.name.as_str();
     let labels = [
         ("rabbitmq_node", name),
         // One node is a cluster of its own, and keeps its name.
@@ -232,6 +253,29 @@ fn identity(node: &Node, content: &Content, page: &mut Page) {
     page.single(&family::BUILD, &labels, 1);
 }
 
+fn process_and_limits(page: &mut Page) {
+    process::write(page);
+    if let Some(resident) = watch::resident_memory() {
+        page.single(&family::RESIDENT_MEMORY, &[], resident);
+        page.single(&family::PROCESS_RESIDENT_MEMORY, &[], resident);
+    }
+    let max_fds = machine::open_files_limit();
+    page.single(&family::MAX_FDS, &[], max_fds);
+    page.single(&family::PROCESS_MAX_FDS, &[], max_fds);
+}
+
+fn store_opening(opening: &Opening, page: &mut Page) {
+    let now = opening.now();
+    page.family(&family::STORE_OPEN_PHASE);
+    for phase in Phase::ALL {
+        let labels = [("phase", phase.word())];
+        page.series(&family::STORE_OPEN_PHASE, &labels, u8::from(phase == now.phase));
+    }
+    let thousandths = now.thousandths();
+    let ratio = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+    page.single(&family::STORE_OPEN_RATIO, &[], ratio);
+}
+
 fn store(node: &Node, page: &mut Page) {
     let Some(log) = &node.store else { return };
     let (store, budget) = (log.store(), log.budget());
@@ -244,6 +288,8 @@ fn store(node: &Node, page: &mut Page) {
     page.single(&family::STORE_COMPACTED, &[], counters.compacted_octets);
     page.single(&family::STORE_PREPARED, &[], counters.prepared_octets);
     page.single(&family::STORE_CHECKPOINTS, &[], counters.checkpoints);
+    page.single(&family::STORE_SCRUBBED, &[], counters.scrubbed_octets);
+    page.single(&family::STORE_SCRUBS, &[], counters.scrubs);
     page.single(&family::STORE_WRITE_FAILURES, &[], counters.write_failures);
     page.single(&family::STORE_INDEX_MEMORY, &[], store.index_octets());
     page.single(&family::STORE_CACHE_MEMORY, &[], store.cached_octets());
@@ -257,14 +303,7 @@ fn broker(exporter: &Exporter, state: &State, page: &mut Page) {
     page.single(&family::UPTIME, &[], node.clock.now() / 1000);
     let durability = node.settings.durability.word();
     page.single(&family::DURABILITY, &[("durability", durability)], 1);
-    process::write(page);
-    if let Some(resident) = watch::resident_memory() {
-        page.single(&family::RESIDENT_MEMORY, &[], resident);
-        page.single(&family::PROCESS_RESIDENT_MEMORY, &[], resident);
-    }
-    let max_fds = machine::open_files_limit();
-    page.single(&family::MAX_FDS, &[], max_fds);
-    page.single(&family::PROCESS_MAX_FDS, &[], max_fds);
+    process_and_limits(page);
     page.single(&family::MEMORY_LIMIT, &[], watch::memory_limit(node));
     if let Some(free) = watch::disk_free(node) {
         page.single(&family::DISK_FREE, &[], free);
@@ -274,6 +313,7 @@ fn broker(exporter: &Exporter, state: &State, page: &mut Page) {
     page.single(&family::MEMORY_ALARM, &[], flag(Alarm::Memory));
     page.single(&family::DISK_ALARM, &[], flag(Alarm::Disk));
     page.single(&family::STORE_ALARM, &[], flag(Alarm::Store));
+    store_opening(&exporter.opening, page);
     store(node, page);
 
     page.single(&family::CONNECTIONS, &[], state.connections.len());

@@ -102,6 +102,10 @@ families! {
     Counted PUBLISHERS_BLOCKED "warren_publishers_blocked_total" [] "Publishers that were told to wait";
 
     // The store.
+    Gauge STORE_OPEN_PHASE "warren_store_open_phase" ["phase"]
+        "1 for what opening the store is busy with (start, scan, replay, segments, restore) and for open, 0 for the others";
+    Gauge STORE_OPEN_RATIO "warren_store_open_progress_ratio" []
+        "How far that phase is, from 0 to 1; 1 when the store is open";
     Gauge STORE_DAMAGE "warren_store_damage" [] "Damages found in the store since the broker started, opening included";
     Counter STORE_COMMITS "warren_store_commits_total" [] "Group commits: writes of the log that were flushed";
     Counter STORE_APPENDED "warren_store_appended_bytes_total" [] "Octets of records that were appended to the log";
@@ -110,6 +114,9 @@ families! {
     Counter STORE_COMPACTED "warren_store_compacted_bytes_total" [] "Octets rewritten to give space back";
     Counter STORE_PREPARED "warren_store_prepared_bytes_total" [] "Octets of zeros written to make files of the log";
     Counter STORE_CHECKPOINTS "warren_store_checkpoints_total" [] "Checkpoints written";
+    Counter STORE_SCRUBBED "warren_store_scrubbed_bytes_total" []
+        "Octets of segments that were read again in the background (store.scrub_rate)";
+    Counter STORE_SCRUBS "warren_store_scrubs_total" [] "Times that all segments have been read so";
     Counter STORE_WRITE_FAILURES "warren_store_write_failures_total" [] "Writes or flushes of the log that failed";
     Gauge STORE_INDEX_MEMORY "warren_store_index_bytes" [] "Memory of the index of stored messages";
     Gauge STORE_CACHE_MEMORY "warren_store_cache_bytes" [] "Memory of blocks that were read (store.read_cache)";

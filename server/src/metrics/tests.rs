@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use broker_core::arguments::Arguments;
 use broker_core::consumer::ConnectionId;
 use broker_core::name::QueueName;
+use broker_core::storage::{OpenPhase, OpenProgress};
 use broker_core::vhost::QueueDeclaration;
 use tokio::io::AsyncReadExt as _;
 
@@ -13,6 +14,7 @@ use super::families::Family;
 use super::*;
 use crate::counters::{Counters, Protocol};
 use crate::node::Clock;
+use crate::opening::Phase;
 use crate::settings::{Settings, Size};
 use crate::store;
 
@@ -22,13 +24,14 @@ fn exporter() -> Exporter {
     let mut settings = Settings { data_dir: directory.path().into(), ..Settings::default() };
     settings.store.log_file_size = Size::mib(1);
     let clock = Clock::start();
-    let opened = store::open(&settings, clock).expect("an empty store");
+    let opening = Opening::default();
+    let opened = store::open(&settings, clock, &opening).expect("an empty store");
     // Its files are open, and nobody else looks at them.
     settings.data_dir = "/".into();
     let mut node = Node::new(settings, Counters::new(&recorder), opened.broker, clock);
     node.store = Some(opened.log);
     node.broker.bootstrap("/", "guest", b"guest").expect("an empty broker");
-    Exporter { node: Arc::new(node), recorder: handle, churn: QueueChurn::default() }
+    Exporter { node: Arc::new(node), recorder: handle, churn: QueueChurn::default(), opening }
 }
 
 fn declare(exporter: &Exporter, vhost: &str, queue: &str) {
@@ -377,4 +380,58 @@ fn the_document_lists_what_there_is() {
     for group in Group::ALL {
         assert!(document.contains(&format!("| `{}` | ", group.name())), "{group:?}");
     }
+}
+
+async fn said(response: Response) -> (StatusCode, String) {
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    (status, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+#[tokio::test]
+async fn while_the_store_is_being_opened_there_is_a_page_and_the_broker_is_not_ready() {
+    let open = exporter();
+    let opening = Opening::default();
+    let endpoint = Endpoint::new(open.recorder.clone(), opening.clone());
+    let phase_of = |series: &Series| {
+        let on = |phase: &&Phase| {
+            let labels = [("phase", phase.word())];
+            value(series, "warren_store_open_phase", &labels) == Some(1.0)
+        };
+        Phase::ALL.iter().filter(on).map(|phase| phase.word()).collect::<Vec<_>>()
+    };
+    let (phase, done, total) = (OpenPhase::Replay, 30 << 20, 40 << 20);
+    opening.reach(OpenProgress { phase, done, total });
+    for page in
+        [aggregated(State(endpoint.clone())).await, per_object(State(endpoint.clone())).await]
+    {
+        let (status, text) = said(page).await;
+        assert_eq!(status, StatusCode::OK);
+        let (types, series) = check(&text);
+        assert_eq!(phase_of(&series), ["replay"], "{text}");
+        assert_eq!(value(&series, "warren_store_open_progress_ratio", &[]), Some(0.75));
+        for there in ["rabbitmq_identity_info", "process_resident_memory_bytes"] {
+            assert!(types.contains_key(there), "{there} in {text}");
+        }
+    }
+    let all = Query(vec![("family".to_owned(), "all".to_owned())]);
+    let (_, text) = said(detailed(State(endpoint.clone()), all).await).await;
+    check(&text);
+    let (status, text) = ready(State(endpoint.clone())).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let expected = "not ready: opening the store: replay, 75 %, 30.00 MiB of 40.00 MiB\n";
+    assert_eq!(text, expected);
+
+    // The store alone makes nobody ready: there have to be listeners too.
+    opening.enter(Phase::Open);
+    let (status, text) = ready(State(endpoint.clone())).await;
+    assert_eq!((status.as_u16(), text.as_str()), (503, "not ready: the store is open\n"));
+    endpoint.open(Arc::clone(&open.node));
+    let (status, text) = ready(State(endpoint.clone())).await;
+    assert_eq!((status.as_u16(), text.as_str()), (200, "ready\n"));
+    let (_, text) = said(aggregated(State(endpoint)).await).await;
+    let (types, series) = check(&text);
+    assert_eq!(phase_of(&series), ["open"], "{text}");
+    assert_eq!(value(&series, "warren_store_open_progress_ratio", &[]), Some(1.0));
+    assert!(types.contains_key("rabbitmq_queues"));
 }

@@ -75,6 +75,13 @@ pub fn all_bounds(s: &Settings) -> Vec<Bounds> {
         bounds("store.log_file_size", s.store.log_file_size, Size::mib(1), Size::gib(1)),
         bounds("store.message_memory", s.store.message_memory, Size::mib(1), Size::gib(64)),
         bounds("store.read_cache", s.store.read_cache, Size::mib(1), Size::gib(64)),
+        bounds("store.scrub_rate", s.store.scrub_rate, Size::new(0), Size::gib(4)),
+        bounds(
+            "store.scrub_interval",
+            s.store.scrub_interval,
+            TimeSpan::seconds(60),
+            TimeSpan::seconds(28 * 24 * 60 * 60),
+        ),
         bounds(
             "auth.login_backoff",
             s.auth.login_backoff,
@@ -96,6 +103,7 @@ pub(super) fn check(loaded: &Loaded) -> Vec<Problem> {
         }
     }
     rules.limits(s);
+    rules.store(s);
     rules.names(s);
     rules.logins(s);
     rules.listener_tls("amqp.tls", &s.amqp.tls, s);
@@ -135,6 +143,16 @@ impl Rules<'_> {
             let message =
                 format!("`limits.outbox_low` ({low}) must be below `limits.outbox_high` ({high})");
             self.refuse(self.written_of("limits.outbox_low", "limits.outbox_high"), message, None);
+        }
+    }
+
+    fn store(&mut self, s: &Settings) {
+        if s.store.strict && s.store.accept_data_loss {
+            let message = "`store.accept_data_loss` is of no use with `store.strict`: an accepted loss is damage, \
+                           and refused as such"
+                .into();
+            let key = self.written_of("store.accept_data_loss", "store.strict");
+            self.refuse(key, message, Some("turn off one of them"));
         }
     }
 

@@ -57,6 +57,10 @@ pub struct Store {
     pub message_memory: Size,
     /// Memory for blocks of old backlogs that were read.
     pub read_cache: Size,
+    /// Octets a second at which segments are read again in the background, to find rot; 0 turns that off.
+    pub scrub_rate: Size,
+    /// The least time from the beginning of one reading of all segments to the next.
+    pub scrub_interval: TimeSpan,
 }
 
 impl Default for Store {
@@ -67,6 +71,8 @@ impl Default for Store {
             log_file_size: Size::mib(64),
             message_memory: Size::mib(64),
             read_cache: Size::mib(16),
+            scrub_rate: Size::mib(8),
+            scrub_interval: TimeSpan::seconds(24 * 60 * 60),
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum Override {
     Set(String),
     /// A flag of its own for one key: the flag's name, the key, the value as it is.
     Named(&'static str, &'static str, String),
+    /// A flag that turns one key on: the flag's name, the key.
+    On(&'static str, &'static str),
 }
 
 impl Sources {
@@ -303,6 +305,12 @@ impl Reader {
                 Override::Named(flag, key, value) => {
                     Some(literal((*key).into(), Place::Flag((*flag).into()), value))
                 }
+                Override::On(flag, key) => Some(Entry {
+                    key: (*key).into(),
+                    place: Place::Flag((*flag).into()),
+                    readings: vec![Value::from(true)],
+                    elements: Vec::new(),
+                }),
                 Override::Set(text) => match text.split_once('=') {
                     Some((key, value)) => {
                         let key = key.trim();

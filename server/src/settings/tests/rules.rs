@@ -19,6 +19,13 @@ fn rules_between_keys_hold() {
         ("auth.mechanisms = [\"PLAIN\", \"PLAIN\"]", "names PLAIN twice"),
         ("auth.default_password = \"\"", "`auth.default_password` is empty"),
         ("stomp.implicit_connect = true\nstomp.default_user = \"\"", "needs `stomp.default_user`"),
+        ("store.scrub_rate = \"5GiB\"", "`store.scrub_rate` is 5GiB; it must be from 0B to 4GiB"),
+        ("store.scrub_interval = \"1s\"", "it must be from 1m to 28days"),
+        ("store.scrub_interval = 0", "it must be from 1m to 28days"),
+        (
+            "store.accept_data_loss = true\nstore.strict = true",
+            "`store.accept_data_loss` is of no use with `store.strict`",
+        ),
         ("tls.certificate = \"c\"", "`tls.certificate` is set without `tls.key`"),
         ("tls.key = \"k\"", "`tls.key` is set without `tls.certificate`"),
         ("stomp.tls.key = \"k\"", "`stomp.tls.key` is set without `stomp.tls.certificate`"),
