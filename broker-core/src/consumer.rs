@@ -145,6 +145,16 @@ impl Delivery<'_> {
         }
     }
 
+    /// How often it has come back.
+    #[must_use]
+    #[inline]
+    pub const fn returns(&self) -> u16 {
+        match &self.content {
+            Content::Fresh { .. } => 0,
+            Content::Stored(entry) => entry.returns,
+        }
+    }
+
     /// Keeps the message until it is acknowledged.
     #[must_use]
     #[inline]

@@ -23,6 +23,7 @@ pub mod broker;
 pub mod consumer;
 pub mod dead_letter;
 mod definitions;
+pub mod delivery_count;
 pub mod error;
 pub mod exchange;
 pub mod log;

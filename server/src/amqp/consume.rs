@@ -7,6 +7,7 @@ use base64_id::server_name;
 use broker_core::access::Access;
 use broker_core::arguments::Arguments;
 use broker_core::consumer::{Entry, Fate, Subscription};
+use broker_core::delivery_count::with_delivery_count;
 use broker_core::name::QueueName;
 use broker_core::queue::arguments::consumer_priority;
 use broker_core::queue::{Effects, Queue, Settle as QueueSettle, SubscribeError};
@@ -546,12 +547,16 @@ impl Session {
             counters.get_manual_ack.increment(1);
         }
         let message = entry.message.clone();
-        let redelivered = entry.redelivered;
+        let (redelivered, returns) = (entry.redelivered, entry.returns);
         counters.redelivered.increment(u64::from(redelivered));
         let mut state = self.outlet.lock();
         let kept = (!get.no_ack).then_some(entry);
         let delivery_tag = state.deliveries.note_get(id.0, &queue, kept);
-        let parts = message.parts();
+        let mut parts = message.parts();
+        let counted = with_delivery_count(&queue, returns, parts.properties);
+        if let Some(counted) = &counted {
+            parts.properties = counted;
+        }
         let get_ok = GetOk {
             delivery_tag,
             redelivered,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use broker_core::Parts;
 use broker_core::consumer::{ConsumerId, Run, Sink};
+use broker_core::delivery_count::with_delivery_count;
 use broker_core::queue::Queue;
 use hashbrown::HashMap;
 use proto_amqp::{ChannelId, Deliver, FRAME_OVERHEAD, basic};
@@ -396,7 +397,12 @@ impl Sink for Outlet<Deliveries> {
         let (mut count, mut redelivered) = (0_u32, 0);
         while credit > 0 && (reserved || state.out.len() < out_max) {
             let Some(delivery) = run.next() else { break };
-            let parts = delivery.parts();
+            let mut parts = delivery.parts();
+            let counted =
+                with_delivery_count(&consumer.queue, delivery.returns(), parts.properties);
+            if let Some(counted) = &counted {
+                parts.properties = counted;
+            }
             let tag = channel.next_tag();
             let method = Deliver {
                 consumer_tag: consumer.tag.as_bytes(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use broker_core::Parts;
 use broker_core::consumer::{ConsumerId, Delivery, Entry, Run, Sink};
+use broker_core::delivery_count::with_delivery_count;
 use broker_core::queue::Queue;
 use hashbrown::HashMap;
 use proto_amqp::properties;
@@ -363,7 +364,12 @@ impl Deliveries {
     fn write(&mut self, slot: u32, delivery: &Delivery<'_>, out: &mut OutBuffer) -> u64 {
         let Some(subscription) = self.subscriptions.get(&slot) else { return self.last_tag };
         self.last_tag += 1;
-        let parts = delivery.parts();
+        let mut parts = delivery.parts();
+        let counted =
+            with_delivery_count(&subscription.queue, delivery.returns(), parts.properties);
+        if let Some(counted) = &counted {
+            parts.properties = counted;
+        }
         let settings = &self.node.settings.stomp;
         let end = if settings.trailing_lf { FrameEnd::NulLf } else { FrameEnd::Nul };
         let mut frame = FrameWriter::begin(out.octets(), Command::Message);

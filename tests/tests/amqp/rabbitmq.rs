@@ -5,8 +5,10 @@ use std::time::Duration;
 use proto_amqp::Properties;
 use proto_amqp::control::protocol::{AMQPClass, basic, confirm, queue, tx};
 use proto_amqp::control::types::FieldTable;
+use proto_amqp::properties::summarise;
+use proto_amqp::table::Value;
 use tokio::time::{Instant, sleep};
-use warren_tests::amqp::tables::{flag, int, long, table, text};
+use warren_tests::amqp::tables::{flag, headers, int, long, table, text};
 use warren_tests::amqp::{Incoming, Peer, publish};
 use warren_tests::{TestBroker, eventually};
 
@@ -510,4 +512,34 @@ async fn delivery_limit_ends_endless_returns() {
         peer.send(1, basic::Nack { delivery_tag, multiple: false, requeue: true }).await;
     }
     assert!(peer.get(1, "q", true).await.is_none(), "it came back more often than it may");
+}
+
+#[tokio::test]
+async fn a_quorum_queue_says_how_often_a_message_came_back() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    for (name, kind, expected) in
+        [("q", "quorum", [None, Some(1), Some(2)]), ("c", "classic", [None; 3])]
+    {
+        let declare = queue::Declare {
+            queue: name.into(),
+            durable: true,
+            arguments: table([("x-queue-type", text(kind))]),
+            ..queue::Declare::default()
+        };
+        peer.call(1, declare).await;
+        let own = headers([("k", Value::LongString(b"v"))]);
+        let properties = Properties { headers: Some(&own), ..Properties::default() };
+        peer.publish_with(1, publish("", name), &properties, b"m").await;
+        for count in expected {
+            let got = peer.get(1, name, false).await.unwrap();
+            let properties = summarise(&got.properties).unwrap();
+            let reader = properties.headers_reader();
+            let found = reader.get(b"x-delivery-count");
+            assert_eq!(found, count.map(Value::LongLongInt), "{kind}");
+            assert_eq!(reader.get(b"k"), Some(Value::LongString(b"v")));
+            let delivery_tag = got.method.delivery_tag;
+            peer.send(1, basic::Nack { delivery_tag, multiple: false, requeue: true }).await;
+        }
+    }
 }
