@@ -284,8 +284,8 @@ impl Letter<'_> {
         }
         let attributes = Attributes { expiration: None, ..self.message.attributes() };
         let exchange = self.target.exchange.as_str().as_bytes();
-        let body = parts.body.to_vec();
-        (Message::new(exchange, routing_key, &encoded, body, attributes), headers)
+        let message = Message::rewritten(&parts, exchange, routing_key, &encoded, attributes);
+        (message, headers)
     }
 
     fn write_headers(

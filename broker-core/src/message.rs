@@ -158,6 +158,51 @@ impl Message {
         body: Vec<u8>,
         attributes: Attributes,
     ) -> Self {
+        if body.len() >= LARGE_BODY_LEN {
+            let body = Arc::new(body);
+            return Self::with_large_body(exchange, routing_key, properties, body, attributes);
+        }
+        Self::join(exchange, routing_key, properties, &body, None, attributes)
+    }
+
+    /// The same with a body that is shared already, and stays where it is.
+    pub(crate) fn with_large_body(
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &[u8],
+        body: Arc<Vec<u8>>,
+        attributes: Attributes,
+    ) -> Self {
+        Self::join(exchange, routing_key, properties, &[], Some(body), attributes)
+    }
+
+    /// The message of `parts` under another exchange, routing key and properties. A large body is shared.
+    #[must_use]
+    pub fn rewritten(
+        parts: &Parts<'_>,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &[u8],
+        attributes: Attributes,
+    ) -> Self {
+        match parts.large_body {
+            Some(body) => {
+                let body = Arc::clone(body);
+                Self::with_large_body(exchange, routing_key, properties, body, attributes)
+            }
+            None => Self::new(exchange, routing_key, properties, parts.body.to_vec(), attributes),
+        }
+    }
+
+    /// Joins all but a body that stays apart.
+    fn join(
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &[u8],
+        body: &[u8],
+        large_body: Option<Arc<Vec<u8>>>,
+        attributes: Attributes,
+    ) -> Self {
         let exchange_len = u8::try_from(exchange.len()).unwrap_or(u8::MAX);
         let routing_key_len = u8::try_from(routing_key.len()).unwrap_or(u8::MAX);
         let names_len = usize::from(exchange_len) + usize::from(routing_key_len);
@@ -170,17 +215,11 @@ impl Message {
             properties_len: u32::try_from(properties.len()).unwrap_or(u32::MAX),
             body_at: u32::try_from(body_at).unwrap_or(u32::MAX),
         };
-        let large = body.len() >= LARGE_BODY_LEN;
-        let mut octets = Vec::with_capacity(body_at + if large { 0 } else { body.len() });
+        let mut octets = Vec::with_capacity(body_at + body.len());
         octets.extend_from_slice(exchange.get(..exchange_len.into()).unwrap_or_default());
         octets.extend_from_slice(routing_key.get(..routing_key_len.into()).unwrap_or_default());
         octets.extend_from_slice(properties);
-        let large_body = if large {
-            Some(Arc::new(body))
-        } else {
-            octets.extend_from_slice(&body);
-            None
-        };
+        octets.extend_from_slice(body);
         Self(ThinArc::from_header_and_slice(Head { spans, attributes, large_body }, &octets))
     }
 

@@ -173,6 +173,7 @@
 //! | 1 | the first |
 
 mod batch;
+mod cache;
 mod checkpoint;
 mod commit;
 mod damage;
@@ -189,6 +190,7 @@ mod log;
 mod maintenance;
 mod octets;
 mod options;
+mod payload;
 mod progress;
 mod read;
 mod read_only;

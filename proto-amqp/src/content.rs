@@ -7,7 +7,7 @@
 //!
 //! [`ContentHeader::parse`] borrows, for contents whose frames lie in one read. Those that do not are
 //! put together by a [`ContentAssembler`], which owns its octets: a slice of a read buffer would keep
-//! all of that buffer alive. Its memory follows what has arrived; a declared size buys none. Whether
+//! all of that buffer alive. Its memory follows what has arrived; a declared size alone buys none. Whether
 //! the declared size is allowed is for the caller, who asks [`ContentAssembler::declared_len`] or
 //! looks at the header. Property lists are kept as they are; [`properties`](crate::properties) checks
 //! them.
@@ -234,16 +234,26 @@ impl ContentAssembler {
     }
 }
 
-/// Makes room for `more` octets: at least doubled, so that a body in many pieces is copied a constant
-/// number of times, and never beyond the declared size, so that a whole body has no slack.
+/// Octets that must have arrived, and [`FAIR_SHARE`] of the declared size with them, before a header is believed.
+const BELIEVED_FROM: usize = 1024 * 1024;
+
+/// One part in so many of the declared size.
+const FAIR_SHARE: usize = 8;
+
+/// Makes room for `more` octets that have arrived. At first the room at least doubles, so that a body in many pieces is
+/// copied a constant number of times. Once a fair share has come the rest has room at once: memory that nobody has
+/// written to costs nothing, while doubling a large body holds it one and a half times. Never beyond the declared size,
+/// so that a whole body has no slack.
 fn grow(body: &mut Vec<u8>, more: usize, declared: u64) {
     let needed = body.len().saturating_add(more);
     if needed <= body.capacity() {
         return;
     }
-    let doubled = body.capacity().saturating_mul(2).max(needed);
-    let capped = usize::try_from(declared).map_or(doubled, |declared| doubled.min(declared));
-    body.reserve_exact(capped.saturating_sub(body.len()));
+    let whole = usize::try_from(declared).unwrap_or(usize::MAX);
+    let is_believed = needed >= BELIEVED_FROM && needed >= whole / FAIR_SHARE;
+    let wanted =
+        if is_believed { whole } else { body.capacity().saturating_mul(2).max(needed).min(whole) };
+    body.reserve_exact(wanted.saturating_sub(body.len()));
 }
 
 /// Lossless: no platform has lengths of more than 64 bits.
@@ -396,5 +406,30 @@ mod tests {
         capacities.dedup();
         assert!(capacities.len() <= 12, "{capacities:?}");
         assert_eq!((content.body.len(), content.body.capacity()), (100_000, 100_000));
+    }
+
+    #[test]
+    fn a_large_body_has_room_for_all_of_it_once_a_fair_share_has_come() {
+        const MIB: usize = 1024 * 1024;
+        let piece = vec![7; 64 * 1024];
+        for (declared, believed) in [(4 * MIB, MIB), (16 * MIB, 2 * MIB)] {
+            let mut assembler = expecting_body(declared as u64);
+            let mut capacities = Vec::new();
+            let content = loop {
+                if let Some(content) = assembler.body(&piece).unwrap() {
+                    break content;
+                }
+                let ContentAssembler::ExpectBody { body, .. } = &assembler else { panic!() };
+                if body.len() <= believed {
+                    assert!(body.capacity() <= 2 * body.len(), "{}", body.len());
+                } else {
+                    assert_eq!(body.capacity(), declared, "{}", body.len());
+                }
+                capacities.push(body.capacity());
+            };
+            capacities.dedup();
+            assert!(capacities.len() <= 7, "{capacities:?}");
+            assert_eq!((content.body.len(), content.body.capacity()), (declared, declared));
+        }
     }
 }

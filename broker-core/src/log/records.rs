@@ -161,9 +161,15 @@ impl Records {
         for item in &self.items {
             match item {
                 Item::Enqueue { publication, head, targets } => {
-                    let body = publications.get(*publication).map(|there| there.parts().body);
+                    let parts = publications.get(*publication).map(Publication::parts);
                     let targets = self.targets.get(targets.clone()).unwrap_or_default();
-                    batch.enqueue(targets, 0, octets(head), body.unwrap_or_default());
+                    match parts.and_then(|parts| parts.large_body) {
+                        Some(body) => batch.enqueue_shared(targets, 0, octets(head), body),
+                        None => {
+                            let body = parts.map_or(&[][..], |parts| parts.body);
+                            batch.enqueue(targets, 0, octets(head), body);
+                        }
+                    }
                 }
                 Item::Settle { queue, ranges: list } => batch.ack(queue.0, ranges(list)),
                 Item::Requeued { queue, ranges: list } => batch.requeued(queue.0, ranges(list)),
@@ -182,7 +188,16 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::{Arc, Weak};
+
     use super::*;
+    use crate::log::DurableWatcher;
+    use crate::log::budget::Budget;
+    use crate::message::{Attributes, LARGE_BODY_LEN, Message, Parts};
+    use crate::queue::Queue;
+    use crate::storage::sim_fs::SimFs;
+    use crate::storage::{Engine, Health, MessageBlock, Options};
 
     #[test]
     fn numbers_in_a_row_are_one_range_and_lists_stay_apart() {
@@ -191,5 +206,86 @@ mod tests {
         assert_eq!(push_ranges([11, 12].into_iter(), &mut ranges), 3..4);
         let found: Vec<_> = ranges.iter().map(|range| (range.first, range.last)).collect();
         assert_eq!(found, [(1, 3), (7, 7), (9, 10), (11, 12)]);
+    }
+
+    /// A log without threads: nothing is written unless a test asks for it.
+    #[derive(Debug)]
+    struct Unwritten(Engine, Arc<Budget>);
+
+    impl Log for Unwritten {
+        fn keeps(&self) -> bool {
+            true
+        }
+
+        fn append(&self, batch: &Batch<'_>) -> Result<LogPosition, StorageError> {
+            self.0.append(batch)
+        }
+
+        fn durable_up_to(&self) -> LogPosition {
+            self.0.durable()
+        }
+
+        fn appended_up_to(&self) -> LogPosition {
+            self.0.appended()
+        }
+
+        fn health(&self) -> Health {
+            self.0.health()
+        }
+
+        fn watch(&self, _: Arc<dyn DurableWatcher>) {}
+
+        fn read(
+            &self,
+            queue: QueueId,
+            from: u64,
+            octets_max: usize,
+        ) -> Result<Option<MessageBlock>, StorageError> {
+            self.0.read(queue.0, from, octets_max)
+        }
+
+        fn load_soon(&self, _: Weak<Queue>) {}
+
+        fn is_pressed(&self) -> bool {
+            self.0.is_pressed()
+        }
+
+        fn budget(&self) -> &Arc<Budget> {
+            &self.1
+        }
+
+        fn epoch(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn a_large_body_goes_to_the_log_and_comes_back_without_being_copied() {
+        let (fs, root) = (Arc::new(SimFs::new()), Path::new("/data"));
+        let (engine, _) = Engine::open(fs, root, Options::default()).unwrap();
+        let log = Unwritten(engine, Arc::default());
+        let bodies = [vec![7; LARGE_BODY_LEN], vec![8; 10]];
+        let publications = bodies.map(|body| {
+            Publication::Owned(Message::new(b"x", b"key", b"", body, Attributes::default()))
+        });
+        Records::with(|records| {
+            for (index, publication) in publications.iter().enumerate() {
+                let target = MessageRef { queue: 1, seq: index as u64 + 1 };
+                records.enqueue(index, publication, 5, [target]);
+            }
+            records.append(&log, &publications)
+        })
+        .unwrap();
+        let mut from = 0;
+        for publication in &publications {
+            let block = log.read(QueueId(1), from, 0).unwrap().unwrap();
+            let found = block.messages().next().unwrap();
+            let stored = content::read(&found).unwrap().message;
+            let (read, written) = (stored.parts(), publication.parts());
+            assert_eq!((read.routing_key, read.body), (written.routing_key, written.body));
+            let large = |parts: Parts<'_>| parts.large_body.map(Arc::as_ptr);
+            assert_eq!(large(read), large(written));
+            from = block.next;
+        }
     }
 }

@@ -156,7 +156,7 @@ impl Queue {
     fn entries_of(&self, state: &mut State, block: &MessageBlock) -> Vec<Entry> {
         let epoch = self.log.epoch();
         let stored = block.messages().filter_map(|found| {
-            let stored = content::read(found.content, found.head.len())?;
+            let stored = content::read(&found)?;
             let ttl = self.expires_at(stored.message.attributes().expiration, 0);
             let published_at = stored.published_at.saturating_sub(epoch);
             // One that was published before this start may have lived for a while.

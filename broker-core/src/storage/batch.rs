@@ -1,8 +1,10 @@
 //! A batch: everything that one append makes durable together, or not at all.
 //!
 //! The one idea: the caller lists what shall happen, borrowing octets where they lie; checksums
-//! are made while listing, so that the append under the store's lock is one copy. A batch checks
-//! nothing against the store: order and size are checked by the append, before anything is written.
+//! are made while listing, so that the append under the store's lock is one copy, and not even that
+//! for a body that is shared. A batch checks nothing against the store: order and size are checked by the append, before anything is written.
+
+use std::sync::Arc;
 
 use super::record::{Items, NewRecord, RecordKind, content_crc};
 
@@ -66,6 +68,29 @@ impl<'a> Batch<'a> {
         head: &'a [u8],
         body: &'a [u8],
     ) {
+        self.enqueue_record(targets, flags, head, body, None);
+    }
+
+    /// The same for a large body: the store refers to it, instead of copying it, until it is on
+    /// disk, and meanwhile gives it to readers as it is.
+    pub fn enqueue_shared(
+        &mut self,
+        targets: &'a [MessageRef],
+        flags: u8,
+        head: &'a [u8],
+        body: &'a Arc<Vec<u8>>,
+    ) {
+        self.enqueue_record(targets, flags, head, body, Some(body));
+    }
+
+    fn enqueue_record(
+        &mut self,
+        targets: &'a [MessageRef],
+        flags: u8,
+        head: &'a [u8],
+        body: &'a [u8],
+        shared_body: Option<&'a Arc<Vec<u8>>>,
+    ) {
         if targets.is_empty() {
             return;
         }
@@ -78,6 +103,7 @@ impl<'a> Batch<'a> {
             items: Items::Targets(targets),
             head,
             body,
+            shared_body,
             content_crc: content_crc(head, body),
         });
     }
@@ -120,6 +146,7 @@ impl<'a> Batch<'a> {
             items: Items::None,
             head: key,
             body: value,
+            shared_body: None,
             content_crc: content_crc(key, value),
         });
     }
@@ -134,6 +161,7 @@ impl<'a> Batch<'a> {
             items: Items::None,
             head: key,
             body: &[],
+            shared_body: None,
             content_crc: content_crc(key, &[]),
         });
     }
@@ -186,5 +214,14 @@ impl<'a> Batch<'a> {
 }
 
 fn plain(kind: RecordKind, queue: u64, items: Items<'_>) -> NewRecord<'_> {
-    NewRecord { kind, flags: 0, queue, items, head: &[], body: &[], content_crc: 0 }
+    NewRecord {
+        kind,
+        flags: 0,
+        queue,
+        items,
+        head: &[],
+        body: &[],
+        shared_body: None,
+        content_crc: 0,
+    }
 }

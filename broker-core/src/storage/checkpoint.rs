@@ -159,15 +159,16 @@ pub(super) fn write(
 ) -> Result<(), StorageError> {
     let path = checkpoint_path(dir, id);
     let temporary = dir.join(format!("{id:016x}.ckpt.tmp"));
-    let written = write_temporary(fs, &temporary, octets);
-    if written.is_err() {
-        // Gives the space back; what cannot be removed now is removed at the next start.
-        drop(fs.remove(&temporary));
-    }
-    written?;
-    fs.rename(&temporary, &path).during("rename", &path)?;
+    let named = write_temporary(fs, &temporary, octets)
+        .and_then(|()| fs.rename(&temporary, &path).during("rename", &path));
     // The name must survive too.
-    fs.sync_dir(dir).during("fsync", dir)
+    let written = named.and_then(|()| fs.sync_dir(dir).during("fsync", dir));
+    if written.is_err() {
+        // Gives the space back, whichever name it has; what cannot be removed now is removed at
+        // the next start.
+        drop((fs.remove(&temporary), fs.remove(&path)));
+    }
+    written
 }
 
 fn write_temporary(fs: &dyn FileSystem, path: &Path, octets: &[u8]) -> Result<(), StorageError> {

@@ -25,7 +25,7 @@ pub enum CommitStep {
     Idle,
     /// One frame is written, and durable.
     Written,
-    /// There is no room; the frame waits for the next call.
+    /// There is no room, or no file can be opened; the frame waits for the next call.
     Blocked,
 }
 
@@ -55,7 +55,7 @@ impl Engine {
                 self.complete(frame);
                 Ok(CommitStep::Written)
             }
-            Err(error) if error.is_disk_full() => {
+            Err(error) if error.is_shortage() => {
                 let newly = !std::mem::replace(&mut self.state.lock().full.log, true);
                 if newly {
                     self.wake();
@@ -139,8 +139,8 @@ impl Engine {
                 has_tried = true;
                 drop(state);
                 match self.prepare_next(READY_FILES) {
-                    // One file is enough to go on with.
-                    Err(error) if error.is_disk_full() && ready > 0 => {}
+                    // One file is enough to go on with; maintenance tries again, and says why.
+                    Err(_) if ready > 0 => {}
                     prepared => prepared?,
                 }
                 continue;
@@ -161,21 +161,23 @@ impl Engine {
         frame: &Frame,
         durable: u64,
     ) -> Result<(), StorageError> {
+        let pieces: Vec<&[u8]> = frame.payload.pieces().collect();
         let header = FrameHeader {
             file_id: target.id,
             incarnation: target.incarnation,
             lsn: frame.lsn,
             durable_lsn: durable,
             payload_len: len_u32(frame.payload.len()),
-            payload_crc: crc(&[&frame.payload]),
+            payload_crc: crc(&pieces),
             records: frame.records,
             continues: frame.continues,
         };
         let padding = header.footprint() - (FRAME_HEADER_LEN + frame.payload.len()) as u64;
         let padding = PADDING.get(..to_usize(padding)).unwrap_or_default();
         debug_assert!(target.offset.is_multiple_of(BLOCK_LEN), "frames begin at blocks");
-        write_full(&*target.file, target.offset, &[&header.encode(), &frame.payload, padding])
-            .during("write", &target.path)?;
+        let header = header.encode();
+        let parts = [&[header.as_slice()], pieces.as_slice(), &[padding]].concat();
+        write_full(&*target.file, target.offset, &parts).during("write", &target.path)?;
         match self.options.durability {
             Durability::Fsync => target.file.sync_data().during("fdatasync", &target.path),
             Durability::Os => Ok(()),
@@ -208,12 +210,17 @@ impl Engine {
             self.durable.store(end, Ordering::Release);
         }
         let len = frame.payload.len() as u64;
-        if let Some(frame) = Arc::into_inner(frame)
-            && frame.payload.capacity() as u64 <= self.options.frame_len_max * 2
+        let mut written = Arc::into_inner(frame);
+        let bodies = written.as_mut().map(|frame| frame.payload.recycle());
+        let kept_len_max = self.options.frame_len_max * 2;
+        if let Some(frame) =
+            written.take_if(|frame| frame.payload.capacity() as u64 <= kept_len_max)
         {
             state.spare_payload = Some(frame.payload);
         }
         drop(state);
+        // Not under the lock: giving large allocations back takes a while.
+        drop((written, bodies));
         {
             let mut counters = self.counters.lock();
             counters.frames += 1;

@@ -82,7 +82,9 @@ impl Quarantine<'_> {
         let Some(name) = damage.file.file_name().and_then(|name| name.to_str()) else {
             return;
         };
-        let target = self.free_name(name);
+        let Some(target) = self.free_name(name) else {
+            return;
+        };
         let from = self.root.join(&damage.file);
         if self.fs.rename(&from, &self.root.join(&target)).is_ok() {
             damage.quarantined = Some(target);
@@ -98,7 +100,9 @@ impl Quarantine<'_> {
         let Some(name) = damage.file.file_name().and_then(|name| name.to_str()) else {
             return;
         };
-        let target = self.free_name(&format!("{name}@{offset}"));
+        let Some(target) = self.free_name(&format!("{name}@{offset}")) else {
+            return;
+        };
         if self.write(&target, octets) {
             damage.quarantined = Some(target);
         }
@@ -125,17 +129,21 @@ impl Quarantine<'_> {
         written.is_ok()
     }
 
-    /// A name that nothing in quarantine has.
-    fn free_name(&self, name: &str) -> PathBuf {
+    /// A name that nothing in quarantine has; `None` when that cannot be found out, because
+    /// nothing there may be overwritten.
+    fn free_name(&self, name: &str) -> Option<PathBuf> {
         let dir = Path::new(QUARANTINE_DIR);
-        let taken = self.fs.list(&self.root.join(dir)).unwrap_or_default();
+        let taken = match self.fs.list(&self.root.join(dir)) {
+            Err(error) if !super::recovery::is_absent(&error) => return None,
+            names => names.unwrap_or_default(),
+        };
         let mut candidate = name.to_owned();
         let mut number = 1_u32;
         while taken.contains(&candidate) {
             candidate = format!("{name}.{number}");
             number += 1;
         }
-        dir.join(candidate)
+        Some(dir.join(candidate))
     }
 }
 

@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use rand::rngs::SmallRng;
 
 use super::batch::{Batch, SeqRange};
+use super::cache::Cache;
 use super::damage::{Damage, QUARANTINE_DIR, Quarantine};
 use super::error::StorageError;
 use super::frame::FrameHeader;
@@ -27,7 +28,7 @@ use super::log::LogFiles;
 use super::maintenance::Maintenance;
 use super::octets::to_usize;
 use super::options::Options;
-use super::read::Cache;
+use super::payload::{Payload, RecordOctets};
 use super::record::{Items, NewRecord, RecordKind};
 use super::scrub::Scrub;
 use super::{LogPosition, NodeId};
@@ -37,7 +38,9 @@ use super::{LogPosition, NodeId};
 pub enum Health {
     /// All is well.
     Healthy,
-    /// No space for more messages; acks and deletions are still accepted. Ends by itself.
+    /// No space for more messages, or no log file could be opened for them (then
+    /// [`background_error`](Engine::background_error) says so); acks and deletions are still
+    /// accepted. Ends by itself.
     DiskFull,
     /// The log cannot be written any more. Reading goes on; only a restart ends it.
     Poisoned {
@@ -107,7 +110,7 @@ impl Paths {
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) lsn: u64,
-    pub(super) payload: Vec<u8>,
+    pub(super) payload: Payload,
     pub(super) records: u32,
     pub(super) continues: bool,
     /// Further batches may join.
@@ -115,14 +118,14 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    fn new(lsn: u64, payload: Vec<u8>) -> Self {
+    fn new(lsn: u64, payload: Payload) -> Self {
         Self { lsn, payload, records: 0, continues: false, is_open: true }
     }
 
     /// A frame read back, to be written once more as it was.
     pub(super) fn again(header: &FrameHeader, payload: Vec<u8>) -> Self {
         let (records, continues) = (header.records, header.continues);
-        Self { lsn: header.lsn, payload, records, continues, is_open: false }
+        Self { lsn: header.lsn, payload: payload.into(), records, continues, is_open: false }
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -130,9 +133,8 @@ impl Frame {
     }
 
     /// The octets of the record at `lsn`.
-    pub(super) fn record(&self, lsn: u64, len: u32) -> Option<&[u8]> {
-        let start = to_usize(lsn.checked_sub(self.lsn)?);
-        self.payload.get(start..start.checked_add(to_usize(u64::from(len)))?)
+    pub(super) fn record(&self, lsn: u64, len: u32) -> Option<RecordOctets<'_>> {
+        self.payload.record(to_usize(lsn.checked_sub(self.lsn)?), to_usize(u64::from(len)))
     }
 }
 
@@ -175,7 +177,7 @@ pub(super) struct State {
     pub(super) full: FullReasons,
     pub(super) poisoned: Option<Arc<str>>,
     /// An emptied payload, to be filled again.
-    pub(super) spare_payload: Option<Vec<u8>>,
+    pub(super) spare_payload: Option<Payload>,
 }
 
 impl State {
@@ -368,8 +370,7 @@ impl Engine {
         if let Some(frame) = state.pending.back_mut() {
             frame.is_open = false;
         }
-        let mut payload = state.spare_payload.take().unwrap_or_default();
-        payload.clear();
+        let payload = state.spare_payload.take().unwrap_or_default();
         state.pending.push_back(Frame::new(state.position, payload));
     }
 

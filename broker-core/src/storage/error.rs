@@ -117,6 +117,12 @@ impl StorageError {
         }
     }
 
+    /// Whether the cause is a full disk (or an exhausted quota), or that no file can be opened for
+    /// now: what was tried is to be tried again, and nothing is wrong with any file.
+    pub(super) fn is_shortage(&self) -> bool {
+        self.is_disk_full() || matches!(self, Self::Io { source, .. } if is_out_of_files(source))
+    }
+
     /// Whether the cause is a full disk (or an exhausted quota).
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
@@ -131,6 +137,12 @@ impl StorageError {
 /// Whether the operating system says that there is no room.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the process, or the machine, has as many files open as it may.
+pub(super) fn is_out_of_files(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
 }
 
 /// Adds operation and path to an I/O error.

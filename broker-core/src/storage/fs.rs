@@ -114,6 +114,21 @@ pub trait File: Send + Sync + Debug {
 /// A held lock; dropping it lets go.
 pub trait Lock: Send + Sync + Debug {}
 
+/// A larger buffer is not kept for what needs less. Octets.
+const KEPT_LEN_MAX: usize = 4 << 20;
+
+/// Makes `octets` a row of `len` zeros, to be read into. What does not fit is given back first, so
+/// that no two large buffers are held; a fresh one takes memory only as it is filled.
+pub(super) fn make_room(octets: &mut Vec<u8>, len: usize) {
+    octets.clear();
+    if (len..=len.max(KEPT_LEN_MAX)).contains(&octets.capacity()) {
+        octets.resize(len, 0);
+    } else {
+        *octets = Vec::new();
+        *octets = vec![0; len];
+    }
+}
+
 /// Fills `buf` from `offset`, or as much as the file has. Answers the octets read.
 pub(super) fn read_full(file: &dyn File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
@@ -140,7 +155,7 @@ pub(super) fn read_up_to(
 ) -> io::Result<()> {
     octets.clear();
     let there = file.size()?.saturating_sub(offset);
-    octets.resize(super::octets::to_usize(len.min(there)), 0);
+    make_room(octets, super::octets::to_usize(len.min(there)));
     let read = read_full(file, offset, octets);
     octets.truncate(read.as_ref().map_or(0, |read| *read));
     read.map(|_| ())

@@ -6,12 +6,14 @@
 //! of the tests, not of the store.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::checkpoint;
 use super::format_file;
 use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN, FileHeader, FrameHeader};
 use super::fs::{File, FileSystem, read_full};
 use super::octets::{crc, to_usize};
+use super::payload::Payload;
 use super::record::{Items, NewRecord, RECORD_HEADER_LEN, Record};
 use super::replay::read_segment;
 use super::segment::{
@@ -237,12 +239,24 @@ fn decode_record(octets: &[u8]) -> bool {
         items: Items::Targets(&targets),
         head: record.head,
         body: record.body,
+        shared_body: None,
         content_crc: record.content_crc(),
     };
     assert_eq!(again.encoded_len(), u64::from(record.len));
-    let mut written = Vec::new();
+    let mut written = Payload::default();
     again.encode(lsn, &mut written);
-    let read = Record::decode(&written, lsn);
+    let read =
+        written.record(0, written.len()).and_then(|octets| Record::decode_pending(octets, lsn));
+    assert_eq!(format!("{read:?}"), format!("{:?}", Some(record)));
+    let body = Arc::new(record.body.to_vec());
+    let mut shared = Payload::default();
+    NewRecord { shared_body: Some(&body), ..again }.encode(lsn, &mut shared);
+    assert!(
+        shared.pieces().flatten().eq(written.pieces().flatten()),
+        "shared and copied are the same"
+    );
+    let read =
+        shared.record(0, shared.len()).and_then(|octets| Record::decode_pending(octets, lsn));
     assert_eq!(format!("{read:?}"), format!("{:?}", Some(record)));
     true
 }

@@ -77,8 +77,8 @@ pub(super) struct LogFiles {
     pub(super) full: VecDeque<LogFile>,
     pub(super) active: Option<LogFile>,
     /// Named, flushed and empty, oldest first: become active without touching a directory. While
-    /// a file has frames its successor is here (but on a full disk), so that a missing last file
-    /// is noticed.
+    /// a file has frames its successor is here (but when none could be made), so that a missing
+    /// last file is noticed.
     pub(super) ready: VecDeque<LogFile>,
     pub(super) spares: Vec<PathBuf>,
     pub(super) next_id: u64,

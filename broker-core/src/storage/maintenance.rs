@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::checkpoint::{self, CheckpointHeader, checkpoint_path};
 use super::engine::{Engine, FullReasons};
-use super::error::{IoContext, StorageError};
+use super::error::{IoContext, StorageError, is_out_of_files};
 use super::frame::{BLOCK_LEN, FileHeader};
 use super::fs::{File, write_full};
 use super::log::{LogFile, READY_FILES, log_path, spare_path};
@@ -53,19 +53,28 @@ impl Engine {
     /// Does whatever is due, in the order in which it gives room; answers whether anything was.
     ///
     /// # Errors
-    /// The first failure. Calling again later is right; a full disk is noted in
-    /// [`health`](Self::health) and is no error.
+    /// The first failure; what else is due has been tried all the same, because it may end the
+    /// cause. Calling again later is right; a full disk is noted in [`health`](Self::health) and is
+    /// no error.
     pub fn maintain_step(&self) -> Result<bool, StorageError> {
-        let mut did = self.prepare_step()?;
-        did |= self.retire_step()?;
-        did |= self.reclaim_step()?;
-        did |= self.in_background(Self::spill_step)?;
-        if self.checkpoint_is_due() {
-            did |= self.checkpoint_step()?;
-            did |= self.retire_step()?;
+        let answers = [
+            self.prepare_step(),
+            self.retire_step(),
+            self.reclaim_step(),
+            self.in_background(Self::spill_step),
+            if self.checkpoint_is_due() { self.checkpoint_step() } else { Ok(false) },
+            self.retire_step(),
+            self.in_background(Self::compact_step),
+        ];
+        let mut did = false;
+        let mut failed = None;
+        for answer in answers {
+            match answer {
+                Ok(done) => did |= done,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        did |= self.in_background(Self::compact_step)?;
-        Ok(did)
+        failed.map_or(Ok(did), Err)
     }
 
     /// Runs a step that needs room, noting when there is none.
@@ -102,7 +111,8 @@ impl Engine {
     /// is room again.
     ///
     /// # Errors
-    /// Whatever the file system answers, but for a full disk.
+    /// Whatever the file system answers, but for a full disk. Where no file can be opened, messages
+    /// are refused from the last log file on, so that acks have the rest of it.
     pub fn prepare_step(&self) -> Result<bool, StorageError> {
         let prepared = self.prepare_files();
         match prepared {
@@ -120,7 +130,13 @@ impl Engine {
                 self.set_full(|full| full.log |= ready < READY_FILES);
                 Ok(false)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if error.is_shortage() {
+                    let is_last = self.state.lock().log.ready.is_empty();
+                    self.set_full(|full| full.log = is_last);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -150,10 +166,15 @@ impl Engine {
             (state.log.next_id, state.log.spares.pop())
         };
         let (from, file) = match spare {
-            Some(path) => {
-                let file = self.fs.open(&path).during("open", &path)?;
-                (path, file)
-            }
+            Some(path) => match self.fs.open(&path) {
+                Ok(file) => (path, file),
+                Err(error) => {
+                    if is_out_of_files(&error) {
+                        self.state.lock().log.spares.push(path.clone());
+                    }
+                    return Err(error).during("open", &path);
+                }
+            },
             None => {
                 let path = spare_path(&self.paths.wal, self.random_number());
                 let file = self.fs.create(&path).during("create", &path)?;

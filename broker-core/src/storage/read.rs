@@ -2,29 +2,26 @@
 //!
 //! The one idea: a reader names a queue and a number and gets the block in which that message
 //! lies, up to an extent's length, checked and with only live messages in it. Blocks of segments
-//! are cached under one budget for all queues; the log is read through the page cache, which has
-//! just written it. A message that fails its checksum is reported, never delivered.
+//! are [cached](super::cache) under one budget for all queues; the log is read through the page
+//! cache, which has just written it. A large body is read into the allocation that it stays in, or
+//! is the one that still waits to be written. A message that fails its checksum is reported, never delivered.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use super::batch::SeqRange;
 use super::engine::{Engine, State};
 use super::error::{IoContext, StorageError};
-use super::fs::{File, read_full};
+use super::fs::{File, make_room, read_full};
 use super::index::{Extent, LogEntry};
 use super::octets::to_usize;
+use super::payload::RecordOctets;
 use super::record::Record;
-use super::segment::{ExtentOctets, segment_path};
+use super::segment::ExtentOctets;
 use super::spill::certain;
-
-/// Segment files held open.
-const OPEN_FILES_MAX: usize = 256;
+use crate::message::LARGE_BODY_LEN;
 
 /// A stored message, borrowed from its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +34,10 @@ pub struct Message<'a> {
     pub head: &'a [u8],
     /// The body, verbatim.
     pub body: &'a [u8],
-    /// Head and body, side by side.
+    /// Head and body, side by side; the head alone where the body is apart.
     pub content: &'a [u8],
+    /// The body where it has an allocation of its own, which the reader may keep.
+    pub large_body: Option<&'a Arc<Vec<u8>>>,
 }
 
 /// Messages of one queue, in order.
@@ -54,6 +53,26 @@ pub struct MessageBlock {
 enum BlockOctets {
     Log(Vec<u8>),
     Extent(Arc<ExtentOctets>),
+    /// The only message of the block: its head, and its body apart.
+    Large(Vec<u8>, Arc<Vec<u8>>),
+}
+
+impl BlockOctets {
+    /// Octets read for `messages` alone. The body of a large one that is the only one keeps the
+    /// allocation, so that it is in memory once.
+    fn own(mut octets: Vec<u8>, messages: &[Place]) -> Self {
+        match messages {
+            [Place { head, body, .. }]
+                if body.len() >= LARGE_BODY_LEN && octets.len() < body.len() * 2 =>
+            {
+                let head = octets.get(head.clone()).unwrap_or_default().to_vec();
+                octets.truncate(body.end);
+                octets.drain(..body.start.min(octets.len()));
+                Self::Large(head, Arc::new(octets))
+            }
+            _ => Self::Log(octets),
+        }
+    }
 }
 
 struct Place {
@@ -88,16 +107,28 @@ impl MessageBlock {
 
     /// The messages, in order.
     pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
-        let octets = match &self.octets {
-            BlockOctets::Log(octets) => octets.as_slice(),
-            BlockOctets::Extent(extent) => extent.octets(),
+        let (octets, large) = match &self.octets {
+            BlockOctets::Log(octets) => (octets.as_slice(), None),
+            BlockOctets::Extent(extent) => (extent.octets(), None),
+            BlockOctets::Large(head, body) => (head.as_slice(), Some(body)),
         };
-        self.messages.iter().map(|place| Message {
-            seq: place.seq,
-            flags: place.flags,
-            head: octets.get(place.head.clone()).unwrap_or_default(),
-            body: octets.get(place.body.clone()).unwrap_or_default(),
-            content: octets.get(place.head.start..place.body.end).unwrap_or_default(),
+        self.messages.iter().map(move |place| match large {
+            None => Message {
+                seq: place.seq,
+                flags: place.flags,
+                head: octets.get(place.head.clone()).unwrap_or_default(),
+                body: octets.get(place.body.clone()).unwrap_or_default(),
+                content: octets.get(place.head.start..place.body.end).unwrap_or_default(),
+                large_body: None,
+            },
+            Some(body) => Message {
+                seq: place.seq,
+                flags: place.flags,
+                head: octets,
+                body,
+                content: octets,
+                large_body: Some(body),
+            },
         })
     }
 }
@@ -107,7 +138,7 @@ enum Source {
     Nothing,
     Extent(Extent, Vec<u64>),
     Log(ReadPlan),
-    /// Records that are not in a file yet, copied.
+    /// Records that are not in a file yet.
     Memory(MemoryRecords),
 }
 
@@ -214,12 +245,19 @@ impl Engine {
                     }
                     self.name_lost_extent(queue, extent, &read);
                 }
+                if extent.count == 1 && read.len() >= LARGE_BODY_LEN {
+                    // Nobody reads on in it, so the body may leave with its reader.
+                    let (messages, lost, next) = live_places(&read, extent, live, octets_max);
+                    let octets = BlockOctets::own(read.into_octets(), &messages);
+                    return Ok(Some(MessageBlock { octets, messages, lost, next }));
+                }
                 let read = Arc::new(read);
                 self.cache.lock().insert(key, Arc::clone(&read));
                 read
             }
         };
-        Ok(Some(extent_block(octets, extent, live, octets_max)))
+        let (messages, lost, next) = live_places(&octets, extent, live, octets_max);
+        Ok(Some(MessageBlock { octets: BlockOctets::Extent(octets), messages, lost, next }))
     }
 
     pub(super) fn has_extent(&self, queue: u64, extent: &Extent) -> bool {
@@ -279,61 +317,47 @@ impl Engine {
             let file = self.paths.relative(&run.path).to_owned();
             self.lose(&file, run.offset, &octets, named);
         }
-        Ok(Some(MessageBlock { octets: BlockOctets::Log(octets), messages, lost, next }))
-    }
-
-    /// Octets of segments in memory, for metrics; at most `cache_len`.
-    #[must_use]
-    pub fn cached_octets(&self) -> usize {
-        self.cache.lock().used
-    }
-
-    pub(super) fn segment_path(&self, id: u64) -> PathBuf {
-        segment_path(&self.paths.segments, id)
-    }
-
-    /// An open segment file.
-    pub(super) fn segment_file(&self, id: u64) -> Result<Arc<dyn File>, StorageError> {
-        if let Some(file) = self.cache.lock().files.get(&id) {
-            return Ok(Arc::clone(file));
-        }
-        let path = self.segment_path(id);
-        let file = self.fs.open(&path).during("open", &path)?;
-        let mut cache = self.cache.lock();
-        if cache.files.len() >= OPEN_FILES_MAX {
-            // Rare, and opening again costs a few microseconds.
-            cache.files.clear();
-        }
-        cache.files.insert(id, Arc::clone(&file));
-        Ok(file)
+        let octets = BlockOctets::own(octets, &messages);
+        Ok(Some(MessageBlock { octets, messages, lost, next }))
     }
 }
 
-/// Records copied from a frame.
-struct MemoryRecords {
-    octets: Vec<u8>,
-    /// Number and position of each.
-    records: Vec<(u64, u64)>,
+/// Records of a frame that is not written yet.
+enum MemoryRecords {
+    /// Copied, with number and position of each.
+    Copied(Vec<u8>, Vec<(u64, u64)>),
+    /// One with a shared body: its octets up to there, the body, number and position.
+    Shared(Vec<u8>, Arc<Vec<u8>>, (u64, u64)),
 }
 
-/// Copies records that are in a frame not written yet, as many as lie in the same frame.
+/// Takes records from a frame that is not written yet, as many as lie in the same frame; one with
+/// a shared body comes alone.
 fn copy_from_memory(state: &State, lsn: u64, entries: &[LogEntry]) -> Option<MemoryRecords> {
     let frames = state.in_flight.as_deref().into_iter().chain(&state.pending);
     let frame = frames.into_iter().find(|frame| (frame.lsn..frame.end()).contains(&lsn))?;
     let mut octets = Vec::new();
     let mut records = Vec::new();
     for entry in entries {
-        let Some(record) = frame.record(entry.lsn, entry.len) else {
-            break;
-        };
-        octets.extend_from_slice(record);
-        records.push((entry.seq, entry.lsn));
+        match frame.record(entry.lsn, entry.len) {
+            Some(RecordOctets::Copied(record)) => {
+                octets.extend_from_slice(record);
+                records.push((entry.seq, entry.lsn));
+            }
+            Some(RecordOctets::Shared(front, body)) if records.is_empty() => {
+                let place = (entry.seq, entry.lsn);
+                return Some(MemoryRecords::Shared(front.to_vec(), Arc::clone(body), place));
+            }
+            Some(RecordOctets::Shared(..)) | None => break,
+        }
     }
-    Some(MemoryRecords { octets, records })
+    Some(MemoryRecords::Copied(octets, records))
 }
 
-fn block_of(copied: MemoryRecords) -> MessageBlock {
-    let MemoryRecords { octets, records } = copied;
+fn block_of(found: MemoryRecords) -> MessageBlock {
+    let (octets, records) = match found {
+        MemoryRecords::Copied(octets, records) => (octets, records),
+        MemoryRecords::Shared(front, body, place) => return shared_block(&front, body, place),
+    };
     let mut messages = Vec::new();
     let mut offset = 0;
     let mut next = 0;
@@ -346,7 +370,16 @@ fn block_of(copied: MemoryRecords) -> MessageBlock {
         offset += to_usize(u64::from(record.len));
         next = seq.saturating_add(1);
     }
-    MessageBlock { octets: BlockOctets::Log(octets), messages, lost: Vec::new(), next }
+    let octets = BlockOctets::own(octets, &messages);
+    MessageBlock { octets, messages, lost: Vec::new(), next }
+}
+
+fn shared_block(front: &[u8], body: Arc<Vec<u8>>, (seq, lsn): (u64, u64)) -> MessageBlock {
+    let record = Record::decode_pending(RecordOctets::Shared(front, &body), lsn);
+    let messages = record.iter().map(|record| place(seq, record, 0)).collect();
+    let head = record.map_or_else(Vec::new, |record| record.head.to_vec());
+    let (lost, next) = (Vec::new(), seq.saturating_add(1));
+    MessageBlock { octets: BlockOctets::Large(head, body), messages, lost, next }
 }
 
 fn place(seq: u64, record: &Record<'_>, offset: usize) -> Place {
@@ -355,12 +388,13 @@ fn place(seq: u64, record: &Record<'_>, offset: usize) -> Place {
     Place { seq, flags: record.flags, head: head..body, body: body..body + record.body.len() }
 }
 
-fn extent_block(
-    octets: Arc<ExtentOctets>,
+/// The live messages of an extent: where they lie, which are lost, and where to read on.
+fn live_places(
+    octets: &ExtentOctets,
     extent: &Extent,
     live: &[u64],
     octets_max: usize,
-) -> MessageBlock {
+) -> (Vec<Place>, Vec<SeqRange>, u64) {
     let mut messages: Vec<Place> = Vec::new();
     let mut next = extent.last.saturating_add(1);
     let first = live.first().copied().unwrap_or(extent.first);
@@ -390,7 +424,7 @@ fn extent_block(
         live.get(from).is_some_and(|seq| *seq <= range.last)
     };
     let lost = octets.lost.iter().filter(is_live).copied().collect();
-    MessageBlock { octets: BlockOctets::Extent(octets), messages, lost, next }
+    (messages, lost, next)
 }
 
 /// How to read some entries of the log.
@@ -413,8 +447,7 @@ pub(super) struct LogRun {
 impl LogRun {
     /// Reads the piece; shorter where the file ends.
     pub(super) fn read(&self, octets: &mut Vec<u8>) -> Result<(), StorageError> {
-        octets.clear();
-        octets.resize(self.len, 0);
+        make_room(octets, self.len);
         let read = read_full(&*self.file, self.offset, octets).during("read", &self.path)?;
         octets.truncate(read);
         Ok(())
@@ -485,64 +518,4 @@ pub(super) fn plan_runs(state: &State, entries: &[LogEntry], len_max: usize) -> 
         });
     }
     plan
-}
-
-/// Extents in memory, and open files; both bounded.
-pub(super) struct Cache {
-    budget: usize,
-    used: usize,
-    extents: HashMap<(u64, u64), Arc<ExtentOctets>>,
-    /// Oldest first.
-    order: VecDeque<(u64, u64)>,
-    files: HashMap<u64, Arc<dyn File>>,
-}
-
-impl Cache {
-    pub(super) fn new(budget: usize) -> Self {
-        Self {
-            budget,
-            used: 0,
-            extents: HashMap::new(),
-            order: VecDeque::new(),
-            files: HashMap::new(),
-        }
-    }
-
-    fn get(&self, key: (u64, u64)) -> Option<Arc<ExtentOctets>> {
-        self.extents.get(&key).cloned()
-    }
-
-    fn insert(&mut self, key: (u64, u64), octets: Arc<ExtentOctets>) {
-        if octets.len() > self.budget {
-            return;
-        }
-        self.used += octets.len();
-        if let Some(old) = self.extents.insert(key, octets) {
-            self.used -= old.len();
-        } else {
-            self.order.push_back(key);
-        }
-        while self.used > self.budget
-            && let Some(oldest) = self.order.pop_front()
-        {
-            if let Some(old) = self.extents.remove(&oldest) {
-                self.used -= old.len();
-            }
-        }
-    }
-
-    /// Drops what belongs to a segment that is being removed.
-    pub(super) fn forget_segment(&mut self, segment: u64) {
-        self.files.remove(&segment);
-        let mut freed = 0;
-        self.extents.retain(|key, octets| {
-            let stays = key.0 != segment;
-            if !stays {
-                freed += octets.len();
-            }
-            stays
-        });
-        self.order.retain(|key| key.0 != segment);
-        self.used -= freed;
-    }
 }

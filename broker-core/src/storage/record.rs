@@ -5,7 +5,10 @@
 //! head and body) has a checksum of its own that travels unchanged into segments. The picture of
 //! the octets is at the head of [`storage`](super). Nothing here knows what a record does.
 
+use std::sync::Arc;
+
 use super::octets::{Put, Reader, align_up, crc, len_u32, to_usize};
+use super::payload::{Payload, RecordOctets};
 use super::{MessageRef, SeqRange};
 
 /// Octets before the items.
@@ -97,6 +100,8 @@ pub(super) struct NewRecord<'a> {
     pub(super) items: Items<'a>,
     pub(super) head: &'a [u8],
     pub(super) body: &'a [u8],
+    /// The body once more, where it has an allocation that the log may hold instead of a copy.
+    pub(super) shared_body: Option<&'a Arc<Vec<u8>>>,
     /// [`content_crc`] of head and body, made before the lock is taken.
     pub(super) content_crc: u32,
 }
@@ -115,9 +120,11 @@ impl NewRecord<'_> {
     }
 
     /// Appends the record, which shall lie at position `lsn` of the log.
-    pub(super) fn encode(&self, lsn: u64, out: &mut Vec<u8>) {
-        let start = out.len();
+    pub(super) fn encode(&self, lsn: u64, payload: &mut Payload) {
         let len = to_usize(self.encoded_len());
+        let end = payload.len() + len;
+        let out = payload.copied();
+        let start = out.len();
         let mut header = [0_u8; RECORD_HEADER_LEN];
         {
             let mut fields = header.as_mut_slice();
@@ -146,8 +153,13 @@ impl NewRecord<'_> {
             field.copy_from_slice(&sealed.to_le_bytes());
         }
         out.extend_from_slice(self.head);
-        out.extend_from_slice(self.body);
-        out.resize(start + len, 0);
+        match self.shared_body {
+            None => out.extend_from_slice(self.body),
+            Some(body) => payload.share(body),
+        }
+        let padding = end - payload.len();
+        let out = payload.copied();
+        out.resize(out.len() + padding, 0);
     }
 }
 
@@ -175,6 +187,19 @@ impl<'a> Record<'a> {
     /// Reads the record at the front of `octets`, which lie at position `lsn`. `None` when it is
     /// not whole, not a record, or not one of this position.
     pub(super) fn decode(octets: &'a [u8], lsn: u64) -> Option<Self> {
+        Self::decode_parts(octets, None, lsn)
+    }
+
+    /// Reads a record that is still in the payload it was written to.
+    pub(super) fn decode_pending(octets: RecordOctets<'a>, lsn: u64) -> Option<Self> {
+        match octets {
+            RecordOctets::Copied(octets) => Self::decode(octets, lsn),
+            RecordOctets::Shared(front, body) => Self::decode_parts(front, Some(body), lsn),
+        }
+    }
+
+    /// Reads a record whose body follows in `octets`, with the padding, or is given apart, without.
+    fn decode_parts(octets: &'a [u8], body: Option<&'a [u8]>, lsn: u64) -> Option<Self> {
         let mut reader = Reader::new(octets);
         let sealed = reader.u32()?;
         let len = reader.u32()?;
@@ -194,9 +219,13 @@ impl<'a> Record<'a> {
             return None;
         }
         let head = reader.take(to_usize(u64::from(head_len)))?;
-        let body = reader.take(to_usize(u64::from(body_len)))?;
+        let is_apart = body.is_some();
+        let body = match body {
+            Some(body) => (body.len() == to_usize(u64::from(body_len))).then_some(body)?,
+            None => reader.take(to_usize(u64::from(body_len)))?,
+        };
         let whole = align_up((head_offset + head.len() + body.len()) as u64, 8);
-        if whole != u64::from(len) || octets.len() < to_usize(whole) {
+        if whole != u64::from(len) || (!is_apart && octets.len() < to_usize(whole)) {
             return None;
         }
         let kind = RecordKind::from_u8(kind)?;

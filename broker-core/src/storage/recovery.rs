@@ -3,8 +3,9 @@
 //! The one idea: what the newest sound checkpoint says is the beginning, and the log behind it is
 //! replayed by the same code that runs otherwise. Bodies of segments are not read. A damaged file
 //! is set aside and reported; only three things refuse the start: a lock, a newer format, and a
-//! directory that was a store and has lost both log and checkpoints. Recovery changes nothing that
-//! a second recovery after a crash in the middle would need.
+//! directory that was a store and has lost both log and checkpoints. What cannot be opened for want
+//! of file handles is not judged: the start fails, and may be tried again. Recovery changes nothing
+//! that a second recovery after a crash in the middle would need.
 //!
 //! In order: lock, `FORMAT`, checkpoints ([`checkpoint`](super::checkpoint)), frames of the log
 //! ([`scan`](super::scan)), replay ([`replay`](super::replay)), segments and log entries against
@@ -24,7 +25,7 @@ use super::checkpoint::{self, Checkpoint, CheckpointHeader, checkpoint_path};
 use super::commit::CommitStep;
 use super::damage::{Damage, LostMessages, Quarantine};
 use super::engine::{Engine, Frame, Parts, Paths, State};
-use super::error::{IoContext, StorageError};
+use super::error::{IoContext, StorageError, is_out_of_files};
 use super::format_file::{self, Found};
 use super::fs::{FileSystem, Lock};
 use super::index::Index;
@@ -356,6 +357,9 @@ impl Recovery<'_> {
         let meter = Meter::new(self.options.progress.as_ref(), OpenPhase::Replay, total);
         let found =
             Replay::new(self.fs, self.paths, &files, &chain, index, header.lsn, meter).run();
+        if let Some(failure) = found.failure {
+            return Err(failure);
+        }
         for (mut damage, octets) in found.damage {
             if let Some((offset, octets)) = octets {
                 self.quarantine.copy_range(&mut damage, offset, &octets);
@@ -363,7 +367,7 @@ impl Recovery<'_> {
             self.damage.push(damage);
         }
         let mut index = found.index;
-        self.check_segments(&mut index);
+        self.check_segments(&mut index)?;
         self.check_strict()?;
         let log = self.arrange_log(files, &found.frames, found.end, &header)?;
         self.check_entries(&mut index, &log);
@@ -499,6 +503,7 @@ impl Recovery<'_> {
                     Some(detail) => damaged.push((*id, detail.clone(), Some(found))),
                 },
                 Ok(None) => damaged.push((*id, "header is not sound".to_owned(), None)),
+                Err(error) if is_out_of_files(&error) => return Err(error).during("open", &path),
                 Err(error) => damaged.push((*id, format!("cannot be read: {error}"), None)),
             }
         }

@@ -14,6 +14,7 @@ use hashbrown::HashSet;
 use super::batch::{MessageRef, SeqRange};
 use super::damage::{Damage, LostMessages};
 use super::engine::{Frame, Paths};
+use super::error::{IoContext, StorageError, is_out_of_files};
 use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN, footprint};
 use super::fs::{File, FileSystem, read_full, read_up_to};
 use super::index::{Effect, Index, NewSegment};
@@ -46,6 +47,8 @@ pub(super) struct Found {
     pub(super) replayed: Replayed,
     /// Frames at the end that no later one proves to have been flushed.
     pub(super) unproven: Vec<Frame>,
+    /// Why a segment could not be opened, where that says nothing about the segment.
+    pub(super) failure: Option<StorageError>,
 }
 
 /// The replay in progress.
@@ -82,6 +85,7 @@ impl<'a> Replay<'a> {
             damage: Vec::new(),
             replayed: Replayed::default(),
             unproven: Vec::new(),
+            failure: None,
         };
         Self {
             fs,
@@ -133,7 +137,9 @@ impl<'a> Replay<'a> {
             for frame in batch {
                 self.replay_frame(frame, &mut octets, batch.len() == 1 && is_whole);
                 if frame.header.end() > self.chain.proven && is_whole {
-                    self.found.unproven.push(Frame::again(&frame.header, octets.clone()));
+                    self.found
+                        .unproven
+                        .push(Frame::again(&frame.header, std::mem::take(&mut octets)));
                 }
             }
             at += batch.len();
@@ -311,8 +317,12 @@ impl<'a> Replay<'a> {
         });
         // One that is gone was emptied or replaced later in the log; if not, its messages are
         // still sought in the log, and named when they are not there.
-        if let Ok(segment) = read {
-            self.added.push(segment);
+        match read {
+            Ok(segment) => self.added.push(segment),
+            Err(error) if is_out_of_files(&error) => {
+                self.found.failure = Err::<(), _>(error).during("open", &path).err();
+            }
+            Err(_) => {}
         }
     }
 

@@ -4,7 +4,7 @@
 //! offset, and never faster than a rate; it holds the extents of one segment and nothing more, so
 //! segments that come and go meanwhile cost nothing. What fails its checksum is treated as a read
 //! treats it: named, kept in quarantine, given up. What cannot be read at all is reported once and
-//! not given up. Time comes in as an argument; nothing here goes through the cache of readers. The
+//! not given up; what cannot even be opened, for want of a file handle, waits for the next pass. Time comes in as an argument; nothing here goes through the cache of readers. The
 //! log is left out: it is read at every start, and turned over by spilling.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -145,7 +145,9 @@ impl Engine {
             Ok(read) if !read.lost.is_empty() && is_needed() => {
                 self.name_lost_extent(queue, extent, &read);
             }
-            Err(error) if is_needed() && reported.insert(extent.segment) => {
+            Err(error)
+                if !error.is_shortage() && is_needed() && reported.insert(extent.segment) =>
+            {
                 self.report(Damage::new(self.paths.relative(&path), error.to_string()));
             }
             Ok(_) | Err(_) => {}
@@ -163,6 +165,7 @@ impl Engine {
         let detail = match read {
             Ok(Some(_)) => return 1,
             Ok(None) => "footer is not sound, extents may be".to_owned(),
+            Err(error) if error.is_shortage() => return 1,
             Err(error) => error.to_string(),
         };
         let is_alive = self.state.lock().index.segments.contains_key(&segment);

@@ -47,6 +47,13 @@ impl<'a> StoredMessage<'a> {
 
     pub(super) fn encode(&self, queue: u64, out: &mut Vec<u8>) {
         let start = out.len();
+        self.encode_header(queue, out);
+        out.put(self.head);
+        out.put(self.body);
+        out.resize(start + self.encoded_len(), 0);
+    }
+
+    fn encode_header(&self, queue: u64, out: &mut Vec<u8>) {
         let mut fields = Vec::with_capacity(MESSAGE_HEADER_LEN);
         fields.put_u32(len_u32(self.encoded_len()));
         fields.put_u32(self.content_crc);
@@ -56,9 +63,6 @@ impl<'a> StoredMessage<'a> {
         fields.put_u64(self.seq);
         out.put_u32(crc(&[&queue.to_le_bytes(), &fields]));
         out.put(&fields);
-        out.put(self.head);
-        out.put(self.body);
-        out.resize(start + self.encoded_len(), 0);
     }
 
     /// Reads the message at the front of `octets`; `None` when its header is not sound.
@@ -87,13 +91,16 @@ impl<'a> StoredMessage<'a> {
     }
 }
 
-/// Writes one segment. Messages come sorted by queue and number.
+/// Writes one segment. Messages come sorted by queue and number. A writer that is dropped before
+/// the segment is finished takes its file away again.
 pub(super) struct SegmentWriter<'a> {
     fs: &'a dyn FileSystem,
     dir: PathBuf,
     id: u64,
     file: Arc<dyn File>,
-    temporary: PathBuf,
+    /// The name that the file has now.
+    path: PathBuf,
+    is_finished: bool,
     extent_len_max: usize,
     /// Octets not written yet, from `written` on.
     buffer: Vec<u8>,
@@ -123,14 +130,15 @@ impl<'a> SegmentWriter<'a> {
         id: u64,
         extent_len_max: usize,
     ) -> Result<Self, StorageError> {
-        let temporary = dir.join(format!("{id:016x}.seg.tmp"));
-        let file = fs.create(&temporary).during("create", &temporary)?;
+        let path = dir.join(format!("{id:016x}.seg.tmp"));
+        let file = fs.create(&path).during("create", &path)?;
         Ok(Self {
             fs,
             dir: dir.to_owned(),
             id,
             file,
-            temporary,
+            path,
+            is_finished: false,
             extent_len_max,
             buffer: file_header(node, id),
             written: 0,
@@ -156,6 +164,9 @@ impl<'a> SegmentWriter<'a> {
         if !fits {
             self.cut()?;
         }
+        if len > self.extent_len_max {
+            return self.push_alone(queue, message);
+        }
         let open = self.open.get_or_insert_with(|| OpenExtent {
             queue,
             first: message.seq,
@@ -170,26 +181,51 @@ impl<'a> SegmentWriter<'a> {
         Ok(())
     }
 
+    /// Writes a message that fills an extent of its own, from where it lies: it may be large.
+    fn push_alone(&mut self, queue: u64, message: &StoredMessage<'_>) -> Result<(), StorageError> {
+        let mut front = Vec::with_capacity(MESSAGE_HEADER_LEN);
+        message.encode_header(queue, &mut front);
+        let len = MESSAGE_HEADER_LEN + message.head.len() + message.body.len();
+        let padding = [0; 8];
+        let padding = padding.get(..message.encoded_len() - len).unwrap_or_default();
+        let parts = [&front, message.head, message.body, padding];
+        let (first, last) = (message.seq, message.seq);
+        let open = OpenExtent { queue, first, last, count: 1, payload: Vec::new() };
+        self.begin_extent(&open, &parts);
+        self.write(&parts)
+    }
+
     /// Ends the extent, so that the next message begins another.
     pub(super) fn cut(&mut self) -> Result<(), StorageError> {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
+        self.begin_extent(&open, &[&open.payload]);
+        self.buffer.put(&open.payload);
+        if self.buffer.len() >= WRITE_LEN {
+            self.write(&[])?;
+        }
+        Ok(())
+    }
+
+    /// Notes an extent whose messages are `parts` in a row, and puts its header into the buffer.
+    fn begin_extent(&mut self, open: &OpenExtent, parts: &[&[u8]]) {
         let offset = self.written + self.buffer.len() as u64;
+        let payload_len = parts.iter().map(|part| part.len()).sum();
         let header = ExtentHeader {
             queue: open.queue,
             first: open.first,
             last: open.last,
             count: open.count,
-            payload_len: len_u32(open.payload.len()),
-            payload_crc: crc(&[&open.payload]),
+            payload_len: len_u32(payload_len),
+            payload_crc: crc(parts),
         };
         self.extents.push((
             open.queue,
             Extent {
                 segment: self.id,
                 offset,
-                len: len_u32(EXTENT_HEADER_LEN + open.payload.len()),
+                len: len_u32(EXTENT_HEADER_LEN + payload_len),
                 count: open.count,
                 live: open.count,
                 first: open.first,
@@ -197,16 +233,13 @@ impl<'a> SegmentWriter<'a> {
             },
         ));
         self.buffer.put(&header.encode());
-        self.buffer.put(&open.payload);
-        if self.buffer.len() >= WRITE_LEN {
-            self.write()?;
-        }
-        Ok(())
     }
 
-    fn write(&mut self) -> Result<(), StorageError> {
-        write_full(&*self.file, self.written, &[&self.buffer]).during("write", &self.temporary)?;
-        self.written += self.buffer.len() as u64;
+    /// Writes the buffer, and `parts` behind it.
+    fn write(&mut self, parts: &[&[u8]]) -> Result<(), StorageError> {
+        let all = [&[self.buffer.as_slice()], parts].concat();
+        write_full(&*self.file, self.written, &all).during("write", &self.path)?;
+        self.written += all.iter().map(|part| part.len() as u64).sum::<u64>();
         self.buffer.clear();
         Ok(())
     }
@@ -219,23 +252,28 @@ impl<'a> SegmentWriter<'a> {
         let trailer = Trailer { id: self.id, footer_offset, footer_len: footer.len() as u64 };
         self.buffer.put(&footer);
         self.buffer.put(&trailer.encode(crc(&[&footer])));
-        self.write()?;
-        self.file.sync_data().during("fdatasync", &self.temporary)?;
+        self.write(&[])?;
+        self.file.sync_data().during("fdatasync", &self.path)?;
         let path = segment_path(&self.dir, self.id);
-        self.fs.rename(&self.temporary, &path).during("rename", &path)?;
+        self.fs.rename(&self.path, &path).during("rename", &path)?;
+        self.path = path;
         // The name must survive too.
         self.fs.sync_dir(&self.dir).during("fsync", &self.dir)?;
+        self.is_finished = true;
         Ok(NewSegment {
             id: self.id,
             len: self.written,
             extents: std::mem::take(&mut self.extents),
         })
     }
+}
 
-    /// Takes a half-made file away again. A failure is left to the next start, which removes
-    /// temporary files.
-    pub(super) fn abandon(self) {
-        drop(self.fs.remove(&self.temporary));
+impl Drop for SegmentWriter<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // A failure is left to the next start, which removes what no record names.
+            drop(self.fs.remove(&self.path));
+        }
     }
 }
 
@@ -545,3 +583,6 @@ impl ExtentOctets {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,8 @@ pub enum Fault {
     Crash,
     /// The call fails and does nothing.
     Error(io::ErrorKind),
+    /// The call fails and does nothing, because too many files are open.
+    OutOfFiles,
     /// A write stops half-way without an error.
     ShortWrite,
     /// A flush fails, and the pages count as clean from then on, as Linux does it.
@@ -415,6 +417,7 @@ impl Disk {
                 }
             }
             Some(Fault::Error(kind)) => Err(kind.into()),
+            Some(Fault::OutOfFiles) => Err(rustix::io::Errno::MFILE.into()),
             other => Ok(other),
         }
     }

@@ -52,10 +52,7 @@ impl Engine {
         let mut done = Vec::new();
         let mut lost = Vec::new();
         let spilled = self.spill_queues(&mut maintenance, &work, &mut mixed, &mut done, &mut lost);
-        let finished = spilled.and_then(|()| finish(mixed.take(), &mut done));
-        if let Some(writer) = mixed {
-            writer.abandon();
-        }
+        let finished = spilled.and_then(|()| finish(mixed, &mut done));
         if finished.is_err() {
             self.remove_unannounced(&done);
             return finished.map(|()| false);
@@ -99,11 +96,7 @@ impl Engine {
             let octets: u64 = entries.iter().map(|entry| u64::from(entry.len)).sum();
             if octets >= self.options.own_segment_len {
                 let mut own = self.new_segment(maintenance)?;
-                let copied = self.copy_entries(*queue, entries, &mut own, lost);
-                if copied.is_err() {
-                    own.abandon();
-                    return copied;
-                }
+                self.copy_entries(*queue, entries, &mut own, lost)?;
                 done.push(own.finish()?);
             } else {
                 let writer = match mixed {
@@ -169,19 +162,9 @@ impl Engine {
         };
         let mut writer = self.new_segment(&mut maintenance)?;
         let mut lost = Vec::new();
-        let copied = self.copy_extents(&work, &mut writer, &mut lost);
-        if copied.is_err() {
-            writer.abandon();
-            return copied.map(|()| false);
-        }
+        self.copy_extents(&work, &mut writer, &mut lost)?;
         let mut done = Vec::new();
-        let kept = if writer.is_empty() {
-            writer.abandon();
-            Ok(())
-        } else {
-            finish(Some(writer), &mut done)
-        };
-        kept?;
+        finish(Some(writer).filter(|writer| !writer.is_empty()), &mut done)?;
         self.counters.lock().compacted_octets += done.iter().map(|new| new.len).sum::<u64>();
         self.name_lost("message in a segment fails its checksum", lost);
         self.announce(&mut maintenance, done, victims)?;

@@ -136,7 +136,8 @@ pub fn inspect(
 /// Reads every live message and reports all damage, without changing anything.
 ///
 /// # Errors
-/// As [`Engine::open`]. What cannot be read is damage, not an error.
+/// As [`Engine::open`]. What cannot be read is damage, not an error, but where no more files can be
+/// opened.
 pub fn verify(
     fs: Arc<dyn FileSystem>,
     root: &Path,
@@ -146,7 +147,7 @@ pub fn verify(
     let opened = open(fs, root, options, Access::LookOnly)?;
     let mut damage = opened.recovered.damage;
     let engine = Engine::from_parts(opened.parts);
-    engine.check_messages(progress, &mut |found| damage.push(found.damage));
+    engine.check_messages(progress, &mut |found| damage.push(found.damage))?;
     Ok(damage)
 }
 
@@ -154,7 +155,7 @@ pub fn verify(
 /// was damaged.
 ///
 /// # Errors
-/// As [`Engine::open`], or when the result cannot be written.
+/// As [`Engine::open`], or when the result cannot be written, or when no more files can be opened.
 pub fn repair(
     fs: Arc<dyn FileSystem>,
     root: &Path,
@@ -164,7 +165,7 @@ pub fn repair(
     must_hold_store(&*fs, &Paths::new(root))?;
     let (engine, recovered) = Engine::open(fs, root, options)?;
     let mut damage = recovered.damage;
-    engine.check_messages(progress, &mut |found| damage.push(engine.give_up(found)));
+    engine.check_messages(progress, &mut |found| damage.push(engine.give_up(found)))?;
     engine.close_step()?;
     Ok(damage)
 }
@@ -201,7 +202,11 @@ struct Finding {
 
 impl Engine {
     /// Reads every live message and tells of those that are not sound. Changes nothing.
-    fn check_messages(&self, progress: &mut dyn FnMut(Progress), found: &mut dyn FnMut(Finding)) {
+    fn check_messages(
+        &self,
+        progress: &mut dyn FnMut(Progress),
+        found: &mut dyn FnMut(Finding),
+    ) -> Result<(), StorageError> {
         let work = work_of(&self.state.lock().index);
         let octets = |work: &QueueWork| {
             let extents = work.extents.iter().map(|extent| u64::from(extent.len)).sum::<u64>();
@@ -212,7 +217,7 @@ impl Engine {
         progress(Progress { done, total });
         for queue in &work {
             for extent in &queue.extents {
-                if let Some(finding) = self.check_extent(queue.queue, extent) {
+                if let Some(finding) = self.check_extent(queue.queue, extent)? {
                     found(finding);
                 }
                 done += u64::from(extent.len);
@@ -224,6 +229,7 @@ impl Engine {
                 progress(Progress { done, total });
             }
         }
+        Ok(())
     }
 
     /// Keeps the octets, and takes the messages out of the store.
@@ -236,7 +242,7 @@ impl Engine {
         damage
     }
 
-    fn check_extent(&self, queue: u64, extent: &Extent) -> Option<Finding> {
+    fn check_extent(&self, queue: u64, extent: &Extent) -> Result<Option<Finding>, StorageError> {
         let path = self.segment_path(extent.segment);
         let live = self.live_in(queue, extent);
         let read = self
@@ -247,6 +253,7 @@ impl Engine {
                 let detail = format!("extent at offset {} is damaged", extent.offset);
                 (detail, read.lost.clone(), read.into_octets())
             }
+            Err(error) if error.is_shortage() => return Err(error),
             Err(error) => {
                 let all = SeqRange { first: extent.first, last: extent.last };
                 (error.to_string(), vec![all], Vec::new())
@@ -261,7 +268,7 @@ impl Engine {
             }
         }
         let finding = Finding { damage, offset: extent.offset, octets };
-        (!finding.damage.lost.is_empty()).then_some(finding)
+        Ok((!finding.damage.lost.is_empty()).then_some(finding))
     }
 
     fn check_entries(&self, queue: u64, entries: &[LogEntry], found: &mut dyn FnMut(Finding)) {

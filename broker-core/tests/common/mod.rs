@@ -137,14 +137,22 @@ pub(crate) fn message_octets(flags: u8, head: &[u8], body: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// Turns actions into a batch and appends it.
+/// Turns actions into a batch and appends it. Every body of an odd length is shared with the store.
 pub(crate) fn append(engine: &Engine, actions: &[Action]) -> Result<u64, StorageError> {
+    let shared: Vec<Option<Arc<Vec<u8>>>> = actions
+        .iter()
+        .map(|action| match action {
+            Action::Enqueue { body, .. } if body.len() % 2 == 1 => Some(Arc::new(body.clone())),
+            _ => None,
+        })
+        .collect();
     let mut batch = Batch::new();
-    for action in actions {
+    for (action, shared) in actions.iter().zip(&shared) {
         match action {
-            Action::Enqueue { targets, flags, head, body } => {
-                batch.enqueue(targets, *flags, head, body);
-            }
+            Action::Enqueue { targets, flags, head, body } => match shared {
+                Some(body) => batch.enqueue_shared(targets, *flags, head, body),
+                None => batch.enqueue(targets, *flags, head, body),
+            },
             Action::Ack { queue, ranges } => batch.ack(*queue, ranges),
             Action::Requeued { queue, ranges } => batch.requeued(*queue, ranges),
             Action::Delivered { queue, last } => batch.delivered(*queue, *last),

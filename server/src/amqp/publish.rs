@@ -507,9 +507,9 @@ fn rewritten<'i>(
     let mut encoded = Vec::with_capacity(parts.properties.len() + 64);
     properties::encode(properties, &mut encoded)
         .map_err(|error| Exception::malformed_properties(&error))?;
-    let body = parts.body.to_vec();
     let attributes = publication.attributes();
-    let message = Message::new(parts.exchange, parts.routing_key, &encoded, body, attributes);
+    let message =
+        Message::rewritten(&parts, parts.exchange, parts.routing_key, &encoded, attributes);
     Ok(Publication::Owned(message))
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::super::FORMAT_VERSION;
 use super::super::checkpoint::CheckpointHeader;
 use super::super::damage::Damage;
-use super::super::error::{IoContext, StorageError};
+use super::super::error::{IoContext, StorageError, is_out_of_files};
 use super::super::frame::BLOCK_LEN;
 use super::super::index::Index;
 use super::super::log::{FramePlace, LogFile, LogFiles, READY_FILES, log_path, spare_path};
@@ -67,6 +67,7 @@ impl Recovery<'_> {
                 opened.and_then(|(_, file)| scan_file(file, path.clone(), name_id, &mut meter));
             let file = match scanned {
                 Ok(file) => file,
+                Err(error) if is_out_of_files(&error) => return Err(error).during("open", &path),
                 Err(error) => {
                     self.set_aside(&path, format!("cannot be read: {error}"), Vec::new());
                     continue;

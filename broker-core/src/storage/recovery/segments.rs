@@ -3,12 +3,13 @@
 //! The one idea: only the ends of a segment are read while opening. What an extent holds is checked
 //! when it is read, so a rotten octet in the middle of gigabytes does not delay a start.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::batch::SeqRange;
 use super::super::checkpoint::CheckpointHeader;
 use super::super::damage::{Damage, LostMessages};
-use super::super::error::{IoContext, StorageError};
+use super::super::error::{IoContext, StorageError, is_out_of_files};
 use super::super::fs::File;
 use super::super::index::{Effect, Index};
 use super::super::progress::{Meter, OpenPhase};
@@ -25,6 +26,7 @@ impl Recovery<'_> {
         for name_id in self.ids(dir, ".seg")? {
             let path = segment_path(dir, name_id);
             let footer = self.fs.open(&path).and_then(|file| read_footer(&*file));
+            let footer = refuse_shortage(footer, &path)?;
             if let Ok(Some(footer)) = footer
                 && footer.id != name_id
             {
@@ -44,13 +46,17 @@ impl Recovery<'_> {
     }
 
     /// Compares what the index says with what is there; only ends of files are read.
-    pub(super) fn check_segments(&mut self, index: &mut Index) {
+    ///
+    /// # Errors
+    /// When a file cannot be opened for want of file handles.
+    pub(super) fn check_segments(&mut self, index: &mut Index) -> Result<(), StorageError> {
         let mut alive: Vec<(u64, u64)> = Vec::new();
         for (id, segment) in &mut index.segments {
             if segment.len == 0 {
-                let file = self.fs.open(&segment_path(&self.paths.segments, *id));
+                let path = segment_path(&self.paths.segments, *id);
+                let size = self.fs.open(&path).and_then(|file| file.size());
                 // One that cannot be read is judged below.
-                segment.len = file.and_then(|file| file.size()).unwrap_or(0);
+                segment.len = refuse_shortage(size, &path)?.unwrap_or(0);
             }
             if segment.live_extents > 0 {
                 alive.push((*id, segment.len));
@@ -61,7 +67,7 @@ impl Recovery<'_> {
         for (id, len) in alive {
             meter.add(len);
             let path = segment_path(&self.paths.segments, id);
-            let (detail, sound_len) = match self.judge_segment(&path, len) {
+            let (detail, sound_len) = match self.judge_segment(&path, len)? {
                 Verdict::Sound => continue,
                 Verdict::Footer => ("footer is not sound, extents may be".to_owned(), len),
                 Verdict::Short(size) => (format!("{size} octets long instead of {len}"), size),
@@ -77,11 +83,12 @@ impl Recovery<'_> {
                 self.damage.push(damage);
             }
         }
+        Ok(())
     }
 
-    fn judge_segment(&self, path: &Path, len: u64) -> Verdict {
+    fn judge_segment(&self, path: &Path, len: u64) -> Result<Verdict, StorageError> {
         let found = self.fs.open(path).and_then(|file| Ok((file.size()?, read_footer(&*file)?)));
-        match found {
+        Ok(match refuse_shortage(found, path)? {
             Ok((_, Some(footer))) if footer.node != self.node => {
                 Verdict::Useless("belongs to another store".to_owned())
             }
@@ -89,11 +96,11 @@ impl Recovery<'_> {
             Ok((0, _)) => Verdict::Useless("empty".to_owned()),
             Ok((size, _)) if size < len => Verdict::Short(size),
             Ok(_) => Verdict::Footer,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Verdict::Useless("missing".to_owned())
             }
             Err(error) => Verdict::Useless(format!("cannot be read: {error}")),
-        }
+        })
     }
 
     /// Without a checkpoint, takes all messages of all segments for live; newest segments first,
@@ -105,7 +112,7 @@ impl Recovery<'_> {
             }
             let path = segment_path(&self.paths.segments, id);
             let adopted = self.fs.open(&path).and_then(|file| adopt(&*file, id, index));
-            let detail = match adopted {
+            let detail = match refuse_shortage(adopted, &path)? {
                 Ok(()) => "no checkpoint; acked messages may return".to_owned(),
                 Err(error) => format!("cannot be read: {error}"),
             };
@@ -149,6 +156,15 @@ impl Recovery<'_> {
     }
 }
 
+/// Passes the answer of a file on, unless it could not be opened for want of file handles: that
+/// says nothing about the file.
+fn refuse_shortage<T>(answer: io::Result<T>, path: &Path) -> Result<io::Result<T>, StorageError> {
+    match answer {
+        Err(error) if is_out_of_files(&error) => Err(error).during("open", path),
+        answer => Ok(answer),
+    }
+}
+
 /// What the ends of a segment file tell.
 enum Verdict {
     Sound,
@@ -178,7 +194,7 @@ fn lost_behind(index: &Index, segment: u64, len: u64) -> Vec<LostMessages> {
 }
 
 /// Takes all messages of a segment into the index, but for extents whose numbers are known.
-fn adopt(file: &dyn File, id: u64, index: &mut Index) -> std::io::Result<()> {
+fn adopt(file: &dyn File, id: u64, index: &mut Index) -> io::Result<()> {
     let mut segment = read_segment(file, id)?;
     let mut adopted = Vec::new();
     for (queue, extent) in std::mem::take(&mut segment.extents) {
