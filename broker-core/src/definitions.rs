@@ -15,6 +15,8 @@
 //! | `exchange` | virtual host, name | type, flags, arguments |
 //! | `queue` | virtual host, name | id, flags, arguments |
 //! | `binding` | virtual host, source, kind and name of the destination, routing key, arguments | |
+//!
+//! Public is only [`queue_of`], for tools that look at a store and have numbers of queues to name.
 
 use serde::{Deserialize, Serialize};
 
@@ -206,6 +208,16 @@ pub(crate) struct DurableQueue {
     pub(crate) name: QueueName,
     pub(crate) auto_delete: bool,
     pub(crate) arguments: Arguments,
+}
+
+/// The durable queue that a definition is about: its number in the store, its virtual host and its name. `None` where
+/// the definition is about something else, or cannot be understood.
+#[must_use]
+pub fn queue_of(key: &[u8], value: &[u8]) -> Option<(QueueId, VhostName, QueueName)> {
+    match Definition::read(key, value) {
+        Ok(Definition::Queue(vhost, queue)) => Some((queue.id, vhost, queue.name)),
+        _ => None,
+    }
 }
 
 /// A definition that cannot be read: another program has written it.

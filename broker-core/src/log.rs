@@ -66,7 +66,7 @@ pub trait Log: Send + Sync + fmt::Debug {
         octets_max: usize,
     ) -> Result<Option<MessageBlock>, StorageError>;
 
-    /// Has `Queue::load` called soon, on a thread that may wait for the disk.
+    /// Has [`Queue::read_ahead`] called soon, on a thread that may wait for the disk.
     fn load_soon(&self, queue: Weak<Queue>);
 
     /// Whether publishers do well to slow down until the disk has caught up.
@@ -76,7 +76,7 @@ pub trait Log: Send + Sync + fmt::Debug {
     fn budget(&self) -> &Arc<Budget>;
 
     /// Milliseconds from 1970 to the moment from which the broker counts its time.
-    fn epoch(&self) -> u64;
+    fn started_at_unix_ms(&self) -> u64;
 }
 
 /// A log that keeps nothing and so has nothing to wait for.
@@ -122,7 +122,7 @@ impl Log for MemoryLog {
         &self.budget
     }
 
-    fn epoch(&self) -> u64 {
+    fn started_at_unix_ms(&self) -> u64 {
         0
     }
 }

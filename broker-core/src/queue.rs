@@ -8,7 +8,7 @@
 //!
 //! Persistent messages of a durable queue go to the log before anybody sees them, and under the same hold of
 //! the lock, so that the order there is the order here. Of a long backlog memory holds only the beginning:
-//! see `Queue::load`.
+//! see `queue/load.rs`.
 
 pub mod arguments;
 mod dispatch;
@@ -37,7 +37,7 @@ pub use load::Loaded;
 use load::Patience;
 use ready::Ready;
 pub(crate) use together::Settlement;
-pub use together::{Settle, Share, Together};
+pub use together::{Outcome, Settle, Share};
 
 /// The most messages that one hold of a queue's lock moves.
 pub const BATCH_MAX: usize = 256;
@@ -87,7 +87,8 @@ impl DeathReason {
     }
 }
 
-/// What a batch leaves to be done when the queue's lock is free again.
+/// What a batch leaves to be done when the queue's lock is free again. Somebody has to:
+/// [`VirtualHost::carry_out`] does, and a debug build panics where it was forgotten.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Messages that died, with the reason.
@@ -111,12 +112,28 @@ impl Effects {
     #[must_use]
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.dead.is_empty()
-            && self.rejected.is_empty()
-            && self.log_refused.is_none()
-            && !self.delete_queue
-            && !self.watch_expiry
-            && !self.unserved
+        self.rejected.is_empty() && self.log_refused.is_none() && self.is_carried_out()
+    }
+
+    /// Whether nothing is left that [`VirtualHost::carry_out`] does; what was rejected is the caller's business.
+    const fn is_carried_out(&self) -> bool {
+        self.dead.is_empty() && !self.delete_queue && !self.watch_expiry && !self.unserved
+    }
+
+    /// Forgets what is left to be done: nothing has happened after all, or the virtual host is gone.
+    pub fn abandon(&mut self) {
+        self.dead.clear();
+        (self.delete_queue, self.watch_expiry, self.unserved) = (false, false, false);
+    }
+}
+
+impl Drop for Effects {
+    fn drop(&mut self) {
+        // A message that died would be lost, or one never expire. (A panic on the way here is reason enough.)
+        debug_assert!(
+            self.is_carried_out() || std::thread::panicking(),
+            "nobody has carried this out: {self:?}"
+        );
     }
 }
 

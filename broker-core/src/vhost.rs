@@ -1,7 +1,7 @@
 //! A virtual host: the registry of its exchanges and queues, and the way of a message through them.
 //!
 //! One reader-writer lock guards the topology. Publishing does not take it as long as nothing changes: a
-//! [`Route`] may be remembered until [`VirtualHost::epoch`] moves. Permissions are checked by the caller, before.
+//! [`Route`] may be remembered until [`VirtualHost::revision`] moves. Permissions are checked by the caller, before.
 
 mod queue_ids;
 mod restart;
@@ -89,7 +89,7 @@ pub struct VirtualHost {
     /// Exchanges, queues, bindings. Written by declarations, read by routing.
     topology: RwLock<Topology>,
     /// Rises with every change of the topology.
-    epoch: AtomicU64,
+    revision: AtomicU64,
     /// Queues in which something may expire.
     watched: Mutex<Vec<Arc<Queue>>>,
     queues_declared: AtomicU64,
@@ -125,7 +125,7 @@ impl VirtualHost {
             log,
             queue_ids,
             topology: RwLock::new(topology),
-            epoch: AtomicU64::new(1),
+            revision: AtomicU64::new(1),
             watched: Mutex::default(),
             queues_declared: AtomicU64::new(0),
             queues_deleted: AtomicU64::new(0),
@@ -140,13 +140,13 @@ impl VirtualHost {
     /// Rises with every change of the topology: a remembered [`Route`] holds while it stays.
     #[must_use]
     #[inline]
-    pub fn epoch(&self) -> u64 {
+    pub fn revision(&self) -> u64 {
         // Acquire: pairs with the release in `changed`.
-        self.epoch.load(Ordering::Acquire)
+        self.revision.load(Ordering::Acquire)
     }
 
     fn changed(&self) {
-        self.epoch.fetch_add(1, Ordering::Release);
+        self.revision.fetch_add(1, Ordering::Release);
     }
 
     fn not_found(&self, resource: Resource) -> Refusal {
@@ -384,7 +384,7 @@ impl VirtualHost {
         if spec.durable {
             let mut changes = Changes::default();
             changes.put_queue(&self.name, id, &spec);
-            self.queue_ids.append(id, &mut changes, &*self.log)?;
+            self.queue_ids.set_aside_and_append(id, &mut changes, &*self.log)?;
         }
         let queue = Queue::new(id, spec, Weak::clone(&self.me), Arc::clone(&self.log), now);
         topology.queues.insert(name.clone(), Arc::clone(&queue));

@@ -19,6 +19,7 @@ mod metrics;
 mod node;
 mod opening;
 mod outbox;
+mod publishing;
 pub mod settings;
 mod shares;
 mod stomp;

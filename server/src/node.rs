@@ -1,6 +1,8 @@
 //! What all connections of a broker share: the core, the settings, the clock, the lists of connections, counters
 //! and alarms.
 
+mod log_wait;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use crate::auth::Logins;
 use crate::counters::Counters;
 use crate::listener::Seats;
 use crate::settings::Settings;
+use log_wait::LogWaiters;
+pub(crate) use log_wait::{BacklogPause, LogWait};
 
 /// The broker's time: milliseconds since it started.
 #[derive(Debug, Clone, Copy)]
@@ -188,50 +192,6 @@ impl Connections {
             self.0.read().iter().map(|(id, connection)| (*id, Arc::clone(connection))).collect();
         all.sort_by_key(|(id, _)| *id);
         all.into_iter().map(|(_, connection)| connection).collect()
-    }
-}
-
-/// Connections that wait for the log's mark. Each is woken once when it moves, and enters again if it has to wait on:
-/// of ten thousand connections only those are looked at that published something.
-#[derive(Default)]
-pub(crate) struct LogWaiters(Mutex<Waiting>);
-
-#[derive(Default)]
-struct Waiting {
-    /// How often all were woken.
-    round: u64,
-    connections: Vec<Arc<dyn Connection>>,
-}
-
-impl std::fmt::Debug for LogWaiters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LogWaiters({})", self.0.lock().connections.len())
-    }
-}
-
-impl LogWaiters {
-    /// Has the connection woken when the mark moves next. `entered` belongs to it and is zero at first. To be called
-    /// before the mark is looked at, so that no move is missed.
-    pub(crate) fn enter(&self, connection: &Arc<dyn Connection>, entered: &mut u64) {
-        let mut waiting = self.0.lock();
-        let round = waiting.round + 1;
-        if *entered != round {
-            *entered = round;
-            waiting.connections.push(Arc::clone(connection));
-        }
-    }
-
-    /// Wakes all.
-    fn wake(&self) {
-        let connections = {
-            let mut waiting = self.0.lock();
-            waiting.round += 1;
-            let room = Vec::with_capacity(waiting.connections.len());
-            std::mem::replace(&mut waiting.connections, room)
-        };
-        for connection in connections {
-            connection.wake();
-        }
     }
 }
 

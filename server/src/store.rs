@@ -95,10 +95,10 @@ pub(crate) fn open(
     for damage in &recovered.damage {
         error!(%damage, "damage in the store was set aside");
     }
-    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let epoch = u64::try_from(epoch).unwrap_or(u64::MAX).saturating_sub(clock.now());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let started_at = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(clock.now());
     let budget = Arc::new(Budget::new(settings.store.message_memory.octets()));
-    let log = StoreLog::new(store, budget, epoch, Arc::new(move || clock.now()));
+    let log = StoreLog::new(store, budget, started_at, Arc::new(move || clock.now()));
     let log = Arc::new(log.map_err(|source| StorageError::Io {
         operation: "start a thread for",
         path: root.clone(),

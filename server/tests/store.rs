@@ -15,9 +15,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use broker_core::Broker;
+use broker_core::arguments::Arguments;
+use broker_core::log::StoreLog;
+use broker_core::log::budget::Budget;
+use broker_core::name::QueueName;
 use broker_core::storage::{
     Batch, CommitStep, Engine, MessageRef, Options, SeqRange, StdFs, Store,
 };
+use broker_core::vhost::QueueDeclaration;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -71,8 +77,35 @@ fn options() -> Options {
     }
 }
 
+/// The number of a queue that has messages and no definition.
+const NAMELESS: u64 = 42;
+
 fn body(seq: u64) -> Vec<u8> {
     format!("body {seq:08} ").repeat(20).into_bytes()
+}
+
+/// Has a broker declare the queues `orders` in `/` and `empty` in `v2`; gives the number of the first.
+fn declare(place: &Path) -> u64 {
+    let (store, _) = Store::open(Arc::new(StdFs), place, options()).unwrap();
+    let budget = Arc::new(Budget::new(1 << 20));
+    let log = Arc::new(StoreLog::new(store, budget, 0, Arc::new(|| 0)).unwrap());
+    let broker = Broker::new(Arc::clone(&log) as Arc<_>, Vec::new());
+    let declare = |vhost: &str, name: &str| {
+        let declaration = QueueDeclaration {
+            name: QueueName::new(name).unwrap(),
+            server_named: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments: Arguments::new(),
+        };
+        let vhost = broker.add_vhost(vhost).unwrap();
+        vhost.declare_queue(declaration, broker.next_connection_id(), 0).unwrap().queue.id
+    };
+    let orders = declare("/", "orders");
+    declare("v2", "empty");
+    log.close().unwrap();
+    orders.0
 }
 
 /// A data directory whose store has queues `orders` in `/` (in log and segments), `empty` in `v2`, and
@@ -80,19 +113,15 @@ fn body(seq: u64) -> Vec<u8> {
 fn data_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("store");
+    let orders = declare(&place);
     let (engine, _) = Engine::open(Arc::new(StdFs), &place, options()).unwrap();
     let settle = || {
         while engine.commit_step().unwrap() == CommitStep::Written
             || engine.maintain_step().unwrap()
         {}
     };
-    let mut batch = Batch::new();
-    batch.put_definition(br#"{"queue":["/","orders"]}"#, br#"{"id":7,"durable":true}"#);
-    batch.put_definition(br#"{"queue":["v2","empty"]}"#, br#"{"id":8,"durable":true}"#);
-    batch.put_definition(br#"{"vhost":"/"}"#, b"{}");
-    engine.append(&batch).unwrap();
     for seq in 1..=1000 {
-        let queue = if seq % 10 == 0 { 42 } else { 7 };
+        let queue = if seq % 10 == 0 { NAMELESS } else { orders };
         let target = MessageRef { queue, seq };
         let body = body(seq);
         let mut batch = Batch::new();
@@ -104,7 +133,7 @@ fn data_dir() -> TempDir {
     }
     let acked = SeqRange { first: 1, last: 99 };
     let mut batch = Batch::new();
-    batch.ack(7, std::slice::from_ref(&acked));
+    batch.ack(orders, std::slice::from_ref(&acked));
     engine.append(&batch).unwrap();
     settle();
     engine.close_step().unwrap();
@@ -150,7 +179,7 @@ fn a_sound_store_is_listed_and_passes() {
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     for words in [
         "format       1\n",
-        "definitions  3\n",
+        "definitions  5\n",
         "\nQUEUES\nvhost  name    id  messages  octets",
         "\nQUARANTINE\nempty\n",
     ] {
@@ -163,8 +192,8 @@ fn a_sound_store_is_listed_and_passes() {
         found.unwrap_or_else(|| panic!("{start:?} in\n{}", said.out))
     };
     // 90 of the 99 acked were in this queue, and 900 in all.
-    assert_eq!(row(&["/", "orders", "7"])[3], "810");
-    assert_eq!(row(&["v2", "empty", "8"])[3], "0");
+    assert_eq!(row(&["/", "orders"])[3], "810");
+    assert_eq!(row(&["v2", "empty"])[3], "0");
     assert_eq!(row(&["#42", "42"])[2], "100");
     assert_eq!(row(&["checkpoint", "2"]).len(), 3);
     assert!(!said.out.contains("DAMAGE"));

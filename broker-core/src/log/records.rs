@@ -254,7 +254,7 @@ mod tests {
             &self.1
         }
 
-        fn epoch(&self) -> u64 {
+        fn started_at_unix_ms(&self) -> u64 {
             0
         }
     }

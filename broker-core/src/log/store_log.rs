@@ -22,7 +22,7 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub struct StoreLog {
     store: Store,
     budget: Arc<Budget>,
-    epoch: u64,
+    started_at_unix_ms: u64,
     /// `None` once it has been closed.
     requests: Mutex<Option<Sender<Weak<Queue>>>>,
     reader: Mutex<Option<JoinHandle<()>>>,
@@ -35,22 +35,22 @@ impl std::fmt::Debug for StoreLog {
 }
 
 impl StoreLog {
-    /// Puts a store that has been opened behind the boundary. `epoch` is the moment, in milliseconds since 1970, from
-    /// which `clock` counts; `budget` bounds the messages that stay in memory besides.
+    /// Puts a store that has been opened behind the boundary. `started_at_unix_ms` is the moment, in milliseconds since
+    /// 1970, from which `clock` counts; `budget` bounds the messages that stay in memory besides.
     ///
     /// # Errors
     /// When the thread that reads ahead cannot be started.
     pub fn new(
         store: Store,
         budget: Arc<Budget>,
-        epoch: u64,
+        started_at_unix_ms: u64,
         clock: Clock,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
         let builder = std::thread::Builder::new().name("broker-read".to_owned());
-        let reader = builder.spawn(move || read_ahead(&receiver, &clock))?;
+        let reader = builder.spawn(move || serve(&receiver, &clock))?;
         let (requests, reader) = (Mutex::new(Some(sender)), Mutex::new(Some(reader)));
-        Ok(Self { store, budget, epoch, requests, reader })
+        Ok(Self { store, budget, started_at_unix_ms, requests, reader })
     }
 
     /// The store, for figures and health.
@@ -75,7 +75,7 @@ impl StoreLog {
 
 /// Serves one queue after the other; ends when nobody can ask any more.
 #[expect(clippy::disallowed_methods, reason = "the disk is tried again in real time")]
-fn read_ahead(requests: &Receiver<Weak<Queue>>, clock: &Clock) {
+fn serve(requests: &Receiver<Weak<Queue>>, clock: &Clock) {
     let mut failed: Vec<Weak<Queue>> = Vec::new();
     let mut again_at = Instant::now();
     loop {
@@ -94,7 +94,7 @@ fn read_ahead(requests: &Receiver<Weak<Queue>>, clock: &Clock) {
         }
         for waiting in queues {
             if let Some(queue) = waiting.upgrade()
-                && queue.load_at_home(clock()) == Loaded::Failed
+                && queue.read_ahead(clock()) == Loaded::Failed
             {
                 if failed.is_empty() {
                     again_at = Instant::now() + TRY_AGAIN;
@@ -154,7 +154,7 @@ impl Log for StoreLog {
         &self.budget
     }
 
-    fn epoch(&self) -> u64 {
-        self.epoch
+    fn started_at_unix_ms(&self) -> u64 {
+        self.started_at_unix_ms
     }
 }

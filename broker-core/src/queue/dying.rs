@@ -48,7 +48,7 @@ impl Stranded {
 
 impl Queue {
     /// Drops messages from the head while the queue is longer than it may be (`drop-head`). What is away is dropped when
-    /// it has been read: see [`load_at_home`](Self::load_at_home).
+    /// it has been read: see [`read_ahead`](Self::read_ahead).
     pub(super) fn drop_overflow(&self, state: &mut State, effects: &mut Effects) {
         while self.is_overfull(state) {
             let Some(entry) = state.ready.pop_front() else { break };

@@ -21,7 +21,7 @@ impl Queue {
         if !places.iter().any(|place| place.logged) {
             return Ok(LogPosition::START);
         }
-        let published_at = self.log.epoch().saturating_add(now);
+        let published_at = self.log.started_at_unix_ms().saturating_add(now);
         Records::with(|records| {
             for (index, (publication, place)) in publications.iter().zip(places).enumerate() {
                 if place.logged {

@@ -71,7 +71,7 @@ impl Queue {
 
     /// Reads ahead and serves consumers with what was read, on behalf of [`Log::load_soon`](crate::log::Log::load_soon)
     /// and on a thread that may wait for the disk.
-    pub fn load_at_home(self: &Arc<Self>, now: u64) -> Loaded {
+    pub fn read_ahead(self: &Arc<Self>, now: u64) -> Loaded {
         let mut result = Loaded::Enough;
         for turn in 0..LOADS_IN_A_ROW {
             let mut state = self.state.lock();
@@ -84,8 +84,9 @@ impl Queue {
             state.loading = (goes_on && !last) || !read;
             self.loaded.notify_all();
             self.serve(state, now, &mut effects);
-            if let Some(home) = self.home.upgrade() {
-                home.carry_out(self, &mut effects, now);
+            match self.home.upgrade() {
+                Some(home) => home.carry_out(self, &mut effects, now),
+                None => effects.abandon(),
             }
             if !read {
                 result = Loaded::Failed;
@@ -154,13 +155,13 @@ impl Queue {
     }
 
     fn entries_of(&self, state: &mut State, block: &MessageBlock) -> Vec<Entry> {
-        let epoch = self.log.epoch();
+        let started_at = self.log.started_at_unix_ms();
         let stored = block.messages().filter_map(|found| {
             let stored = content::read(&found)?;
             let ttl = self.expires_at(stored.message.attributes().expiration, 0);
-            let published_at = stored.published_at.saturating_sub(epoch);
+            let published_at = stored.published_at.saturating_sub(started_at);
             // One that was published before this start may have lived for a while.
-            let age = epoch.saturating_sub(stored.published_at);
+            let age = started_at.saturating_sub(stored.published_at);
             let expires_at = match ttl {
                 super::NEVER => super::NEVER,
                 ttl => (ttl + published_at).saturating_sub(age),

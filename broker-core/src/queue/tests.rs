@@ -1,12 +1,37 @@
 //! A queue against sinks that write down what they got, and against a model as plain lines.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::{Deref, DerefMut};
 
 use super::*;
 use crate::arguments::Value;
 use crate::consumer::{Run, Sink};
 use crate::log::MemoryLog;
 use crate::message::{Attributes, Message};
+
+/// What a queue without a virtual host leaves to be done: nobody does it.
+#[derive(Default)]
+struct Undone(Effects);
+
+impl Deref for Undone {
+    type Target = Effects;
+
+    fn deref(&self) -> &Effects {
+        &self.0
+    }
+}
+
+impl DerefMut for Undone {
+    fn deref_mut(&mut self) -> &mut Effects {
+        &mut self.0
+    }
+}
+
+impl Drop for Undone {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
 
 /// A consumer that holds at most `room` more deliveries and keeps what it gets.
 #[derive(Default)]
@@ -88,7 +113,7 @@ fn subscription(hand: &Arc<Hand>, priority: i64) -> Subscription {
 }
 
 fn subscribe(queue: &Queue, hand: &Arc<Hand>, priority: i64) -> ConsumerId {
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     queue.subscribe(subscription(hand, priority), |_| {}, 0, &mut effects).unwrap()
 }
 
@@ -96,8 +121,8 @@ fn message(body: &str, attributes: Attributes) -> Publication<'static> {
     Publication::Owned(Message::new(b"", b"q", &[0, 0], body.as_bytes().to_vec(), attributes))
 }
 
-fn publish(queue: &Queue, bodies: &[&str]) -> Effects {
-    let mut effects = Effects::default();
+fn publish(queue: &Queue, bodies: &[&str]) -> Undone {
+    let mut effects = Undone::default();
     let publications: Vec<_> =
         bodies.iter().map(|body| message(body, Attributes::default())).collect();
     queue.publish(&publications, 0, &mut effects);
@@ -105,7 +130,7 @@ fn publish(queue: &Queue, bodies: &[&str]) -> Effects {
 }
 
 fn drain(queue: &Queue) -> Vec<String> {
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     let body = |entry: Entry| String::from_utf8(entry.message.parts().body.to_vec()).unwrap();
     std::iter::from_fn(|| queue.get(true, 0, &mut effects).unwrap())
         .map(|(entry, _)| body(entry))
@@ -130,7 +155,7 @@ fn a_consumer_is_left_alone_until_it_resumes() {
     queue.ack(&mut settled);
     publish(&queue, &["3"]);
     assert!(hand.bodies().is_empty(), "it has room, but nobody said so");
-    queue.resume(id, 0, &mut Effects::default());
+    queue.resume(id, 0, &mut Undone::default());
     assert_eq!(hand.bodies(), ["2"]);
     assert_eq!((queue.depth().ready, queue.depth().unacked), (1, 1));
 }
@@ -184,7 +209,7 @@ fn with_a_single_active_consumer_the_next_takes_over_when_it_goes() {
     let first = subscribe(&queue, &hands[0], 0);
     subscribe(&queue, &hands[1], 9);
     publish(&queue, &["1"]);
-    queue.cancel(first, 0, &mut Effects::default());
+    queue.cancel(first, 0, &mut Undone::default());
     publish(&queue, &["2"]);
     assert_eq!((hands[0].bodies(), hands[1].bodies()), (vec!["1".into()], vec!["2".into()]));
     let listed: Vec<bool> = queue.consumers().iter().map(|consumer| consumer.active).collect();
@@ -198,7 +223,7 @@ fn what_comes_back_stands_in_its_old_place_and_is_flagged() {
     publish(&queue, &["1", "2", "3", "4"]);
     let mut entries = hand.take(3);
     entries.swap(0, 2);
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     queue.cancel(id, 0, &mut effects);
     queue.requeue(&mut entries, 0, &mut effects);
     let (first, left) = queue.get(false, 0, &mut effects).unwrap().unwrap();
@@ -224,7 +249,7 @@ fn what_a_vanished_consumer_had_promised_to_take_is_kept_in_order() {
     // A socket that ended between the promise and the delivery took confirmed messages with it.
     let (queue, hand) = (queue_with(&[]), Hand::with_room(9));
     let gone = Subscription { sink: Arc::new(Gone), ..subscription(&hand, 0) };
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     let id = queue.subscribe(gone, |_| {}, 0, &mut effects).unwrap();
     subscribe(&queue, &hand, 0);
     publish_in_two_steps(&queue, id);
@@ -234,19 +259,19 @@ fn what_a_vanished_consumer_had_promised_to_take_is_kept_in_order() {
 
 /// Publishes; then the first consumer is taken out, as its connection does.
 fn publish_in_two_steps(queue: &Queue, gone: ConsumerId) {
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     let publications: Vec<_> =
         ["1", "2", "3", "4"].iter().map(|body| message(body, Attributes::default())).collect();
     std::thread::scope(|scope| {
         scope.spawn(|| queue.publish(&publications, 0, &mut effects));
     });
-    queue.cancel(gone, 0, &mut Effects::default());
+    queue.cancel(gone, 0, &mut Undone::default());
 }
 
 #[test]
 fn the_sweep_finds_what_came_to_the_head_by_a_get() {
     let queue = queue_with(&[]);
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     let soon = Attributes { expiration: Some(10), ..Attributes::default() };
     queue.publish(&[message("1", Attributes::default()), message("2", soon)], 0, &mut effects);
     assert!(queue.get(true, 0, &mut effects).unwrap().is_some());
@@ -257,7 +282,7 @@ fn the_sweep_finds_what_came_to_the_head_by_a_get() {
 #[test]
 fn exclusive_use_keeps_everybody_else_out() {
     let queue = queue_with(&[]);
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     let (hand, mut exclusive) = (Hand::with_room(1), subscription(&Hand::with_room(1), 0));
     exclusive.exclusive = true;
     let id = queue.subscribe(exclusive.clone(), |_| {}, 0, &mut effects).unwrap();
@@ -275,7 +300,7 @@ fn an_auto_delete_queue_goes_with_its_last_consumer() {
     spec.auto_delete = true;
     let queue = Queue::new(QueueId(1), spec, Weak::new(), Arc::new(MemoryLog::default()), 0);
     let ids = [(), ()].map(|()| subscribe(&queue, &Hand::with_room(1), 0));
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     queue.cancel(ids[0], 0, &mut effects);
     assert!(!effects.delete_queue);
     queue.cancel(ids[1], 0, &mut effects);
@@ -321,7 +346,7 @@ fn a_full_queue_refuses_what_is_new_when_told_so() {
 #[test]
 fn higher_levels_go_first_and_too_high_a_priority_is_the_highest() {
     let queue = queue_with(&[("x-max-priority", Value::Long(5))]);
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     for (body, priority) in [("0", 0), ("9", 9), ("3", 3), ("5", 5), ("1", 1), ("none", 0)] {
         let attributes = Attributes { priority, ..Attributes::default() };
         queue.publish(&[message(body, attributes)], 0, &mut effects);
@@ -333,7 +358,7 @@ fn higher_levels_go_first_and_too_high_a_priority_is_the_highest() {
 fn an_expired_message_is_never_delivered_once_it_is_at_the_head() {
     let dlx = [("x-message-ttl", Value::Long(100)), ("x-dead-letter-exchange", Value::text("d"))];
     let queue = queue_with(&dlx);
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     let soon = Attributes { expiration: Some(10), ..Attributes::default() };
     queue.publish(
         &[message("soon", soon), message("later", Attributes::default())],
@@ -364,7 +389,7 @@ fn a_message_that_comes_back_too_often_dies() {
     let limited = [("x-queue-type", Value::text("quorum")), ("x-delivery-limit", Value::Long(1))];
     let queue = queue_with(&limited);
     publish(&queue, &["1"]);
-    let mut effects = Effects::default();
+    let mut effects = Undone::default();
     for still_there in [true, false] {
         let (entry, _) = queue.get(false, 0, &mut effects).unwrap().unwrap();
         queue.requeue(&mut vec![entry], 0, &mut effects);
@@ -424,7 +449,7 @@ proptest::proptest! {
         let hands = [Hand::with_room(room), Hand::with_room(room)];
         let ids = [subscribe(&queue, &hands[0], 0), subscribe(&queue, &hands[1], 0)];
         let mut model = Model::default();
-        let mut effects = Effects::default();
+        let mut effects = Undone::default();
         let seqs = |hand: &Hand| -> Vec<u64> { hand.got.lock().iter().map(|entry| entry.seq).collect() };
         for action in actions {
             match action {

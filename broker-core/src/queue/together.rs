@@ -46,7 +46,7 @@ pub(crate) enum Settlement<'s> {
 
 /// What became of a step.
 #[derive(Debug, Default)]
-pub struct Together {
+pub struct Outcome {
     /// Where the log has to come before all of it is durable.
     pub position: LogPosition,
     /// Indices of publications that a queue refused, rising.
@@ -75,7 +75,7 @@ impl VirtualHost {
         publications: &[Publication<'_>],
         shares: &mut [Share],
         now: u64,
-    ) -> Result<Together, StorageError> {
+    ) -> Result<Outcome, StorageError> {
         self.publish_together_with(publications, shares, &[], now, |queue, dead| {
             // Nobody is told when what was pushed out has arrived elsewhere.
             self.dead_letter(queue, dead, now);
@@ -94,7 +94,7 @@ impl VirtualHost {
         shares: &mut [Share],
         settles: Vec<Settle>,
         now: u64,
-    ) -> Result<Together, StorageError> {
+    ) -> Result<Outcome, StorageError> {
         let noted: Vec<Settlement<'_>> = settles.iter().filter_map(Settle::noted).collect();
         let mut done =
             self.publish_together_with(publications, shares, &noted, now, |queue, dead| {
@@ -127,13 +127,13 @@ impl VirtualHost {
         settled: &[Settlement<'_>],
         now: u64,
         mut dying: impl FnMut(&Arc<Queue>, Vec<(Entry, DeathReason)>),
-    ) -> Result<Together, StorageError> {
+    ) -> Result<Outcome, StorageError> {
         shares.sort_unstable_by_key(|share| share.queue.id);
         debug_assert!(
             shares.is_sorted_by(|one, next| one.queue.id < next.queue.id),
             "a queue is locked once"
         );
-        let mut outcome = Together::default();
+        let mut outcome = Outcome::default();
         let mut parts: Vec<Part<'_>> = Vec::with_capacity(shares.len());
         for share in &*shares {
             let state = share.queue.state.lock();
@@ -143,7 +143,13 @@ impl VirtualHost {
         for part in &mut parts {
             part.find_places(publications, now);
         }
-        outcome.position = self.log_together(publications, &parts, settled, now)?;
+        outcome.position = match self.log_together(publications, &parts, settled, now) {
+            Ok(position) => position,
+            Err(error) => {
+                parts.iter_mut().for_each(|part| part.effects.abandon());
+                return Err(error);
+            }
+        };
         let mut left = Vec::new();
         for mut part in parts {
             part.enter(publications, now);
@@ -184,7 +190,7 @@ impl VirtualHost {
                 }
             }
         }
-        let published_at = log.epoch().saturating_add(now);
+        let published_at = log.started_at_unix_ms().saturating_add(now);
         Records::with(|records| {
             for (index, (publication, targets)) in publications.iter().zip(targets).enumerate() {
                 if !targets.is_empty() {

@@ -32,8 +32,8 @@ impl QueueIds {
         QueueId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Writes changes that give a durable queue this id.
-    pub(super) fn append(
+    /// Appends changes that give a durable queue this id, and sets ids aside first when it is beyond those that are.
+    pub(super) fn set_aside_and_append(
         &self,
         id: QueueId,
         changes: &mut Changes,

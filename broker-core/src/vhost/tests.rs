@@ -1,9 +1,13 @@
 //! Declarations, bindings and routes of a virtual host.
 
+use std::sync::atomic::AtomicBool;
+
 use super::*;
-use crate::log::MemoryLog;
+use crate::log::budget::Budget;
+use crate::log::{DurableWatcher, LogPosition, MemoryLog};
 use crate::message::{Attributes, Message, Publication};
-use crate::queue::Effects;
+use crate::queue::{Effects, QueueId, Share};
+use crate::storage::{Batch, Health, MessageBlock, StorageError};
 
 const US: ConnectionId = ConnectionId(1);
 const THEM: ConnectionId = ConnectionId(2);
@@ -165,10 +169,10 @@ fn unbinding_one_of_two_bindings_that_differ_in_arguments_leaves_the_other() {
 #[test]
 fn every_change_of_the_topology_ends_remembered_routes() {
     let vhost = vhost();
-    let mut last = vhost.epoch();
+    let mut last = vhost.revision();
     let mut moved = || {
-        let moved = vhost.epoch() != last;
-        last = vhost.epoch();
+        let moved = vhost.revision() != last;
+        last = vhost.revision();
         moved
     };
     declare(&vhost, "a");
@@ -312,4 +316,98 @@ fn a_message_that_goes_round_by_itself_is_dropped() {
         vhost.sweep(now);
     }
     assert_eq!((one.depth().ready, two.depth().ready), (0, 0));
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "nobody has carried this out")]
+fn effects_that_nobody_carries_out_are_noticed() {
+    let vhost = vhost();
+    let short = dead_letter_queue(&vhost, "short", 5, "graveyard");
+    let message = Message::new(b"", b"short", &[0, 0], b"body".to_vec(), Attributes::default());
+    // It is to be watched for what expires in it.
+    short.publish(&[Publication::Owned(message)], 0, &mut Effects::default());
+}
+
+/// A log that keeps nothing, and takes nothing once it is full.
+#[derive(Debug, Default)]
+struct SmallLog {
+    full: AtomicBool,
+    budget: Arc<Budget>,
+}
+
+impl Log for SmallLog {
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn append(&self, _: &Batch<'_>) -> Result<LogPosition, StorageError> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(StorageError::DiskFull),
+            false => Ok(LogPosition::START),
+        }
+    }
+
+    fn durable_up_to(&self) -> LogPosition {
+        LogPosition::START
+    }
+
+    fn appended_up_to(&self) -> LogPosition {
+        LogPosition::START
+    }
+
+    fn health(&self) -> Health {
+        Health::Healthy
+    }
+
+    fn watch(&self, _: Arc<dyn DurableWatcher>) {}
+
+    fn read(&self, _: QueueId, _: u64, _: usize) -> Result<Option<MessageBlock>, StorageError> {
+        Ok(None)
+    }
+
+    fn load_soon(&self, _: Weak<Queue>) {}
+
+    fn is_pressed(&self) -> bool {
+        false
+    }
+
+    fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    fn started_at_unix_ms(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn nothing_has_happened_in_a_step_that_the_log_does_not_take() {
+    let log = Arc::new(SmallLog::default());
+    let name = VhostName::new("/").unwrap();
+    let vhost = VirtualHost::new(name, Arc::clone(&log) as Arc<_>, Arc::default(), Arc::default());
+    let kept = QueueDeclaration { durable: true, ..declaration("kept") };
+    let kept = vhost.declare_queue(kept, US, 0).unwrap().queue;
+    let graveyard = declare(&vhost, "graveyard");
+    let mut refusing = declaration("refusing");
+    refusing.arguments.set("x-max-length", Value::Long(0));
+    refusing.arguments.set("x-overflow", Value::text("reject-publish-dlx"));
+    refusing.arguments.set("x-dead-letter-exchange", Value::text(""));
+    refusing.arguments.set("x-dead-letter-routing-key", Value::text("graveyard"));
+    let refusing = vhost.declare_queue(refusing, US, 0).unwrap().queue;
+    let persistent = Attributes { persistent: true, ..Attributes::default() };
+    let message = Message::new(b"", b"", &[0, 0], b"body".to_vec(), persistent);
+    let publications = [Publication::Owned(message)];
+    let publish = || {
+        let mut shares =
+            [&kept, &refusing].map(|queue| Share { queue: Arc::clone(queue), indices: vec![0] });
+        vhost.publish_together(&publications, &mut shares, 0)
+    };
+    let ready = || [&kept, &graveyard].map(|queue| queue.depth().ready);
+    log.full.store(true, Ordering::Relaxed);
+    assert!(matches!(publish(), Err(StorageError::DiskFull)));
+    assert_eq!(ready(), [0, 0]);
+    log.full.store(false, Ordering::Relaxed);
+    assert_eq!(publish().unwrap().rejected, [0]);
+    assert_eq!(ready(), [1, 1]);
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 
 use broker_core::log::LogPosition;
 use broker_core::queue::BATCH_MAX;
-use broker_core::queue::arguments::TTL_MAX;
 use broker_core::{Attributes, Message, Publication, Refusal, Spans};
 use proto_amqp::properties::{self, Properties};
 use proto_amqp::table::{TableReader, Value, write_table};
@@ -22,6 +21,7 @@ use super::error::Exception;
 use super::routes::{Asking, Route};
 use super::session::Session;
 use crate::counters::Protocol;
+use crate::publishing;
 use crate::shares::{Shares, needs_one_step};
 
 const PUBLISH: MethodId = MethodId::BASIC_PUBLISH;
@@ -240,16 +240,9 @@ impl Session {
             let properties = Properties { reply_to, ..checked.properties };
             checked.publication = rewritten(&checked.publication, &properties)?;
         }
-        if let Some(user) = checked.properties.user_id
-            && user != identity.user.as_str().as_bytes()
-            && !identity.impersonator
-        {
-            let text = format!(
-                "user_id property set to '{}' but authenticated user was '{}'",
-                String::from_utf8_lossy(user),
-                identity.user
-            );
-            return Err(Exception::precondition(text, PUBLISH));
+        if let Some(user) = checked.properties.user_id {
+            publishing::check_user_id(user, identity)
+                .map_err(|text| Exception::precondition(text, PUBLISH))?;
         }
         if let Some(fault) = checked.fault.or(bad_copies) {
             return Err(fault);
@@ -420,9 +413,11 @@ pub(super) struct Outcome {
 /// What queues need to know of a property list, and what is wrong with its values.
 fn attributes_of(properties: &Properties<'_>) -> (Attributes, Option<Exception>) {
     let mut fault = None;
-    let expiration = properties
-        .expiration
-        .and_then(|text| parse_expiration(text).map_err(|exception| fault = Some(exception)).ok());
+    let expiration = properties.expiration.map(publishing::expiration).transpose();
+    let expiration = expiration.unwrap_or_else(|text| {
+        fault = Some(Exception::precondition(text, PUBLISH));
+        None
+    });
     if let Some(mode @ (0 | 3..)) = properties.delivery_mode {
         let text = format!("invalid message: {{delivery_mode_unknown,{mode}}}");
         fault.get_or_insert_with(|| Exception::precondition(text, PUBLISH));
@@ -433,32 +428,6 @@ fn attributes_of(properties: &Properties<'_>) -> (Attributes, Option<Exception>)
         expiration,
     };
     (attributes, fault)
-}
-
-fn parse_expiration(text: &[u8]) -> Result<u64, Exception> {
-    let shown = String::from_utf8_lossy(text);
-    let refuse = |reason: String| {
-        Exception::precondition(format!("invalid expiration '{shown}': {reason}"), PUBLISH)
-    };
-    let (sign, digits) = match shown.strip_prefix('-') {
-        Some(digits) => ("-", digits),
-        None => ("", &*shown),
-    };
-    let len = digits.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, rest) = digits.split_at(len);
-    if number.is_empty() {
-        return Err(refuse("no_integer".to_owned()));
-    }
-    if !rest.is_empty() {
-        return Err(refuse(format!("{{leftover_string,\"{rest}\"}}")));
-    }
-    if !sign.is_empty() {
-        return Err(refuse(format!("{{value_negative,-{number}}}")));
-    }
-    match number.parse::<i64>() {
-        Ok(value) if value <= TTL_MAX => Ok(value.unsigned_abs()),
-        _ => Err(refuse(format!("{{value_too_large,{number}}}"))),
-    }
 }
 
 /// The headers `CC` and `BCC`: further routing keys.

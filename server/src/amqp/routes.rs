@@ -94,7 +94,7 @@ impl Routes {
         exchange: &[u8],
         routing_key: &[u8],
     ) -> Result<Option<Arc<Route>>, Refusal> {
-        let valid_for = (asking.vhost.epoch(), asking.node.broker.access.revision());
+        let valid_for = (asking.vhost.revision(), asking.node.broker.access.revision());
         if self.valid_for != valid_for {
             self.forget();
             self.valid_for = valid_for;

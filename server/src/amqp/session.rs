@@ -32,7 +32,7 @@ use super::error::Exception;
 use super::listing::{Shared, SharedFacts, connection_name};
 use super::upkeep::Heartbeats;
 use crate::driver::Want;
-use crate::node::{Connection as _, Identity, Node, PendingLogin};
+use crate::node::{BacklogPause, Connection as _, Identity, LogWait, Node, PendingLogin};
 use crate::outbox::{Command, Outlet, Writing};
 
 /// Largest frame before `connection.open-ok`.
@@ -104,12 +104,10 @@ pub(crate) struct Session {
     pub(super) heartbeats: Heartbeats,
     /// Publishers are held and this one was told; octets that it published since.
     pub(super) blocked: Option<usize>,
-    /// Not read from until then: its queue is backlogged.
-    pub(super) paused_until: Option<Instant>,
+    pub(super) pause: BacklogPause,
     /// Channels with publishes that wait for the log.
     pub(super) confirms_waiting: SmallVec<[u16; 4]>,
-    /// When it last entered among those who wait for the log.
-    pub(super) log_round: u64,
+    pub(super) log_wait: LogWait,
     /// Something was answered since the read began.
     pub(super) answered: bool,
     /// Input was left because there was no room for its answers.
@@ -183,11 +181,11 @@ impl Session {
             phase_ends,
             heartbeats: Heartbeats::default(),
             blocked: None,
-            paused_until: None,
+            pause: BacklogPause::default(),
             confirms_waiting: SmallVec::new(),
             answered: false,
             stalled: false,
-            log_round: 0,
+            log_wait: LogWait::default(),
             commits_waiting: Vec::new(),
             batch: Batch::default(),
             effects: Effects::default(),
@@ -321,9 +319,7 @@ impl crate::driver::Session for Session {
         self.confirm_what_is_durable();
         self.answer_commits();
         self.unblock_if_over();
-        if self.paused_until.is_some_and(|until| until <= Instant::now()) {
-            self.end_pause();
-        }
+        self.pause.look(&*self.node.broker.log);
     }
 
     fn want(&self) -> Want {
@@ -341,7 +337,7 @@ impl crate::driver::Session for Session {
             self.phase_ends,
             self.heartbeats.next_send,
             self.heartbeats.next_check,
-            self.paused_until,
+            self.pause.until(),
         ];
         candidates.into_iter().flatten().min()
     }

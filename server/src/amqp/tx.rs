@@ -158,9 +158,8 @@ impl Session {
         }
         self.answer_commits_up_to(self.node.broker.log.durable_up_to());
         if !self.commits_waiting.is_empty() {
-            self.wait_for_log();
-            // It may have moved before the session was among those who wait.
-            self.answer_commits_up_to(self.node.broker.log.durable_up_to());
+            let durable = self.log_wait.mark(&self.node, &self.shared);
+            self.answer_commits_up_to(durable);
         }
         if self.node.is_log_lost() {
             for (_, id) in std::mem::take(&mut self.commits_waiting) {

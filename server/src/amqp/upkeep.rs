@@ -1,6 +1,5 @@
 //! What is due between reads: confirms, counters, alarms, heartbeats.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,10 +12,7 @@ use tracing::{info, warn};
 use super::error::Exception;
 use super::session::{Phase, Session};
 use crate::counters::Protocol;
-use crate::node::{BLOCKED_ALLOWANCE, Connection};
-
-/// How long a publisher whose queue is backlogged is not read from.
-const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+use crate::node::BLOCKED_ALLOWANCE;
 
 /// Octets of messages in the transactions of a connection.
 const TRANSACTION_OCTETS_MAX: usize = 256 * 1024 * 1024;
@@ -53,14 +49,8 @@ impl Session {
             self.on_exception(id, &exception);
         }
         if std::mem::take(&mut self.batch.backlogged) {
-            self.paused_until = Some(Instant::now() + BACKLOG_PAUSE);
+            self.pause.begin();
         }
-    }
-
-    /// The pause of a publisher is over, unless the disk needs more time.
-    pub(super) fn end_pause(&mut self) {
-        let pressed = self.node.broker.log.is_pressed();
-        self.paused_until = pressed.then(|| Instant::now() + BACKLOG_PAUSE);
     }
 
     pub(super) fn send_confirms(&mut self, channels: &[u16]) {
@@ -69,9 +59,7 @@ impl Session {
         if self.confirms_waiting.is_empty() {
             return;
         }
-        self.wait_for_log();
-        // It may have moved before the session was among those who wait.
-        let now = self.node.broker.log.durable_up_to();
+        let now = self.log_wait.mark(&self.node, &self.shared);
         if now > durable {
             let waiting = std::mem::take(&mut self.confirms_waiting);
             self.confirm_up_to(now, &waiting);
@@ -106,12 +94,6 @@ impl Session {
                 counters.confirmed.increment(count);
             }
         }
-    }
-
-    /// Has the session look again when the log's mark moves.
-    pub(super) fn wait_for_log(&mut self) {
-        let connection: Arc<dyn Connection> = Arc::clone(&self.shared) as _;
-        self.node.log_waiters.enter(&connection, &mut self.log_round);
     }
 
     /// Confirms what the log has made durable since the last look.
@@ -188,7 +170,7 @@ impl Session {
     /// Whether the connection is not read from at present: then its silence is our doing.
     pub(super) fn is_held(&self) -> bool {
         self.blocked.is_some_and(|octets| octets > BLOCKED_ALLOWANCE)
-            || self.paused_until.is_some()
+            || self.pause.is_on()
             || !self.has_room()
     }
 

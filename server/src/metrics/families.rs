@@ -200,14 +200,14 @@ families! {
         "Messages dead-lettered because a consumer rejected them";
     Counted RECEIVED "rabbitmq_global_messages_received_total" ["protocol"] "Messages received from publishers";
     Counted RECEIVED_CONFIRM "rabbitmq_global_messages_received_confirm_total" ["protocol"]
-        "Messages received from publishers that want confirms";
+        "Messages received that want a confirm or a receipt; those of a STOMP transaction count at its commit";
     Counted CONFIRMED "rabbitmq_global_messages_confirmed_total" ["protocol"] "Messages confirmed to publishers";
     Counted ROUTED "rabbitmq_global_messages_routed_total" ["protocol"] "Messages put into queues, once for each queue";
     Counted UNROUTABLE_DROPPED "rabbitmq_global_messages_unroutable_dropped_total" ["protocol"]
         "Messages that went to no queue and were dropped";
     Counted UNROUTABLE_RETURNED "rabbitmq_global_messages_unroutable_returned_total" ["protocol"]
         "Messages that went to no queue and were returned";
-    Counted DELIVERED "rabbitmq_global_messages_delivered_total" ["protocol", "queue_type"] "Messages delivered";
+    Counted DELIVERED "rabbitmq_global_messages_delivered_total" ["protocol", "queue_type"] "Messages delivered or fetched";
     Counted DELIVERED_AUTO_ACK "rabbitmq_global_messages_delivered_consume_auto_ack_total" ["protocol", "queue_type"]
         "Messages delivered to consumers that do not acknowledge";
     Counted DELIVERED_MANUAL_ACK "rabbitmq_global_messages_delivered_consume_manual_ack_total"
@@ -219,7 +219,7 @@ families! {
     Counted GET_EMPTY "rabbitmq_global_messages_get_empty_total" ["protocol", "queue_type"]
         "Times that a client wanted to fetch a message and there was none";
     Counted REDELIVERED "rabbitmq_global_messages_redelivered_total" ["protocol", "queue_type"]
-        "Messages delivered that had been delivered before";
+        "Messages delivered or fetched with the flag redelivered, which after a crash says that they may have been";
     Counted ACKNOWLEDGED "rabbitmq_global_messages_acknowledged_total" ["protocol", "queue_type"]
         "Messages acknowledged by consumers";
     Histogram MESSAGE_SIZE "rabbitmq_message_size_bytes" ["protocol"] "Sizes of the bodies of messages received";

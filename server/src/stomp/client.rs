@@ -21,7 +21,7 @@ use super::session::Shared;
 use super::subscribe::Subscribed;
 use super::transaction::Transactions;
 use crate::counters::{Protocol, ProtocolCounters};
-use crate::node::{BLOCKED_ALLOWANCE, Connection, Identity, Node};
+use crate::node::{BLOCKED_ALLOWANCE, Identity, LogWait, Node};
 use crate::outbox::Outlet;
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -59,8 +59,7 @@ pub(super) struct Client {
     pub(super) effects: Effects,
     /// Octets that it has published while publishers are held; `None` when they are not, or it has not.
     pub(super) blocked: Option<usize>,
-    /// When it last entered among those who wait for the log.
-    log_round: u64,
+    log_wait: LogWait,
     /// Where the log has to come for all that was done so far: a receipt speaks of everything before it.
     pub(super) done_at: LogPosition,
     /// It has published to a queue whose consumers do not keep up, or the disk does not.
@@ -109,7 +108,7 @@ impl Client {
             settling: Settling::default(),
             effects: Effects::default(),
             blocked: None,
-            log_round: 0,
+            log_wait: LogWait::default(),
             done_at: LogPosition::START,
             backlogged: false,
         }
@@ -214,10 +213,7 @@ impl Client {
         if self.receipts.is_empty() {
             return;
         }
-        // Before the mark is read: a move between the two is then not missed.
-        let connection: Arc<dyn Connection> = Arc::clone(&self.shared) as _;
-        self.node.log_waiters.enter(&connection, &mut self.log_round);
-        let durable = self.node.broker.log.durable_up_to();
+        let durable = self.log_wait.mark(&self.node, &self.shared);
         let end = self.frame_end();
         let mut state = self.shared.outlet.lock();
         let octets = state.out.octets();

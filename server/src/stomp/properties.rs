@@ -13,7 +13,6 @@
 //! Pure: octets in, octets out. Both directions go through the headers once and allocate nothing.
 
 use broker_core::Attributes;
-use broker_core::queue::arguments::TTL_MAX;
 use proto_amqp::properties::{PERSISTENT, Properties};
 use proto_amqp::table::{TableWriter, Value};
 use proto_stomp::{Command, FrameWriter, Headers};
@@ -21,6 +20,7 @@ use proto_stomp::{Command, FrameWriter, Headers};
 use super::destination::{REPLY_QUEUE, is_destination};
 use super::error::StompError;
 use super::subscription::{boolean, integer};
+use crate::publishing;
 
 /// The most octets of a string property and of a name in the headers table (AMQP `shortstr`).
 const SHORT_LEN_MAX: usize = 255;
@@ -82,12 +82,9 @@ impl<'f> SendHeaders<'f> {
             b"correlation-id" => properties.correlation_id = short()?,
             b"reply-to" => properties.reply_to = short()?,
             b"expiration" => {
-                let expiration = expiration(value).map_err(|reason| {
-                    let text = String::from_utf8_lossy(value);
-                    StompError::precondition(format!("invalid expiration '{text}': {reason}"))
-                })?;
+                let lives = publishing::expiration(value).map_err(StompError::precondition)?;
                 properties.expiration = short()?;
-                self.attributes.expiration = Some(expiration);
+                self.attributes.expiration = Some(lives);
             }
             b"amqp-message-id" => properties.message_id = short()?,
             b"message-id" => {
@@ -121,29 +118,6 @@ impl<'f> SendHeaders<'f> {
             }
         }
         Ok(())
-    }
-}
-
-/// A time to live: a decimal number of milliseconds, or what is wrong with it in the words that RabbitMQ has.
-fn expiration(value: &[u8]) -> Result<u64, String> {
-    let text = String::from_utf8_lossy(value);
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => ("-", digits),
-        None => ("", &*text),
-    };
-    let (number, rest) = digits.split_at(digits.bytes().take_while(u8::is_ascii_digit).count());
-    if number.is_empty() {
-        return Err("no_integer".to_owned());
-    }
-    if !rest.is_empty() {
-        return Err(format!("{{leftover_string,\"{rest}\"}}"));
-    }
-    if !sign.is_empty() {
-        return Err(format!("{{value_negative,-{number}}}"));
-    }
-    match number.parse::<i64>() {
-        Ok(ttl) if ttl <= TTL_MAX => Ok(ttl.unsigned_abs()),
-        _ => Err(format!("{{value_too_large,{number}}}")),
     }
 }
 

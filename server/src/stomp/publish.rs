@@ -28,6 +28,7 @@ use super::receipts::Of;
 use super::routes::{Asking, Route};
 use super::subscription::{DurableBy, QueueKind, QueueOptions};
 use crate::counters::Sizes;
+use crate::publishing;
 
 /// Octets that gather before they are handed over.
 const BATCH_OCTETS_MAX: usize = 256 * 1024;
@@ -223,7 +224,7 @@ impl Client {
             return Err(StompError::unknown_transaction(transaction));
         }
         if let Some(user) = send.properties.user_id {
-            self.check_user_id(user)?;
+            publishing::check_user_id(user, &self.identity).map_err(StompError::precondition)?;
         }
         let reply_queue = match send.properties.reply_to {
             Some(reply_to) => self.reply_queue(reply_to)?,
@@ -283,18 +284,6 @@ impl Client {
         tracing::info!(connection = %self.shared.name(), reason, "holding a publisher");
     }
 
-    // spec: amqp basic "user-id"
-    fn check_user_id(&self, user: &[u8]) -> Result<(), StompError> {
-        let own = &self.identity.user;
-        if user == own.as_str().as_bytes() || self.identity.impersonator {
-            return Ok(());
-        }
-        let user = String::from_utf8_lossy(user);
-        Err(StompError::precondition(format!(
-            "user_id property set to '{user}' but authenticated user was '{own}'"
-        )))
-    }
-
     /// The queue that a `reply-to:/temp-queue/…` stands for; `None` when the value goes on as it is.
     fn reply_queue(&mut self, reply_to: &[u8]) -> Result<Option<QueueName>, StompError> {
         if reply_to == DIRECT_REPLY_TO {
@@ -340,7 +329,7 @@ impl Client {
                 return Err(StompError::destination_not_for(destination, Command::Send));
             }
         };
-        // A declaration has moved the epoch: from here on nothing of ours does.
+        // A declaration has moved the revision: from here on nothing of ours does.
         self.known_route(destination);
         let (route, holds) = self.asking().route(&exchange?, &key, table)?;
         let route = Arc::new(route);

@@ -71,7 +71,7 @@ impl Asking<'_> {
     }
 
     fn now_valid(&self) -> (u64, u64) {
-        (self.vhost.epoch(), self.node.broker.access.revision())
+        (self.vhost.revision(), self.node.broker.access.revision())
     }
 }
 

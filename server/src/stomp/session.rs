@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use broker_core::access::{LoginError, User};
 use broker_core::consumer::ConnectionId;
@@ -31,11 +31,8 @@ use super::publish::Batch;
 use super::receipts::Of;
 use crate::auth::Login;
 use crate::driver::Want;
-use crate::node::{ChannelRow, Connection, ConnectionRow, Node, PendingLogin};
+use crate::node::{BacklogPause, ChannelRow, Connection, ConnectionRow, Node, PendingLogin};
 use crate::outbox::{self, Outlet, Writing};
-
-/// How long a publisher whose queue is backlogged is not read from.
-const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
 /// The one channel that a session is in lists.
 const CHANNEL: u16 = 1;
@@ -187,8 +184,7 @@ pub(crate) struct Session {
     /// Until the client has logged in.
     pending_login: Option<PendingLogin>,
     heart_beats: HeartBeats,
-    /// Not read from until then: a queue that it publishes to is backlogged.
-    paused_until: Option<Instant>,
+    pause: BacklogPause,
     heard_anything: bool,
 }
 
@@ -233,7 +229,7 @@ impl Session {
             login_ends,
             pending_login: Some(pending_login),
             heart_beats: HeartBeats::default(),
-            paused_until: None,
+            pause: BacklogPause::default(),
             heard_anything: false,
         }
     }
@@ -407,7 +403,7 @@ impl Session {
             _ => false,
         };
         let high = self.node.settings.limits.outbox_high.as_usize();
-        by_client || self.paused_until.is_some() || self.shared.outlet.lock().out.len() > high
+        by_client || self.pause.is_on() || self.shared.outlet.lock().out.len() > high
     }
 
     fn on_commands(&mut self, commands: Vec<outbox::Command>) {
@@ -451,7 +447,7 @@ impl crate::driver::Session for Session {
         if let Phase::Open(client) = &mut self.phase {
             client.note_facts();
             if std::mem::take(&mut client.backlogged) {
-                self.paused_until = Some(Instant::now() + BACKLOG_PAUSE);
+                self.pause.begin();
             }
         }
         taken
@@ -481,11 +477,7 @@ impl crate::driver::Session for Session {
             _ => {}
         }
         self.on_commands(commands);
-        if self.paused_until.is_some_and(|until| until <= Instant::now()) {
-            // The disk may need more time.
-            let pressed = self.node.broker.log.is_pressed();
-            self.paused_until = pressed.then(|| Instant::now() + BACKLOG_PAUSE);
-        }
+        self.pause.look(&*self.node.broker.log);
     }
 
     fn want(&self) -> Want {
@@ -499,7 +491,7 @@ impl crate::driver::Session for Session {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let candidates = [self.login_ends, self.heart_beats.deadline(), self.paused_until];
+        let candidates = [self.login_ends, self.heart_beats.deadline(), self.pause.until()];
         candidates.into_iter().flatten().min()
     }
 

@@ -1,7 +1,7 @@
 //! What all clients have in common: names, choices, and a journal in which they note everything at the right moment.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -30,6 +30,30 @@ pub(crate) struct Shared {
     pub(crate) backlog: AtomicI64,
     /// The last life that has been killed, or is about to be.
     pub(crate) doomed: AtomicU32,
+    pub(crate) tally: Tally,
+}
+
+/// How often there was what a history is worth nothing without.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    confirmed: AtomicUsize,
+    redelivered: AtomicUsize,
+    /// Acks with a receipt, and so kept.
+    acked: AtomicUsize,
+    committed: AtomicUsize,
+    rolled_back: AtomicUsize,
+}
+
+impl Tally {
+    /// All of it, always in the same order.
+    pub(crate) fn counts(&self) -> [usize; 5] {
+        [&self.confirmed, &self.redelivered, &self.acked, &self.committed, &self.rolled_back]
+            .map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+fn count(counter: &AtomicUsize) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Shared {
@@ -109,6 +133,7 @@ impl Notes {
 
     pub(crate) fn confirmed(&mut self, id: MessageId) {
         self.note(Event::Confirmed { id });
+        count(&self.shared.tally.confirmed);
     }
 
     pub(crate) fn refused(&mut self, id: MessageId) {
@@ -124,6 +149,9 @@ impl Notes {
     ) -> Option<MessageId> {
         let queue = queue.to_owned();
         let read = read_body(body);
+        if redelivered && read.is_some() {
+            count(&self.shared.tally.redelivered);
+        }
         self.note(match read {
             Some((id, crc)) => Event::Delivered { id, queue, redelivered, crc },
             None => {
@@ -142,6 +170,7 @@ impl Notes {
 
     pub(crate) fn acked(&mut self, queue: &str, id: MessageId) {
         self.note(Event::Acked { id, queue: queue.to_owned() });
+        count(&self.shared.tally.acked);
     }
 
     /// A delivery is to be given back now.
@@ -171,11 +200,13 @@ impl Notes {
 
     pub(crate) fn committed(&mut self, tx: TransactionId) {
         self.note(Event::Committed { tx });
+        count(&self.shared.tally.committed);
     }
 
     /// A rollback is to be sent now.
     pub(crate) fn roll_back(&mut self, tx: TransactionId) {
         self.note(Event::RolledBack { tx });
+        count(&self.shared.tally.rolled_back);
     }
 
     pub(crate) fn broker(&mut self, life: u32, event: Event) {

@@ -18,11 +18,17 @@ use super::broker::{Addresses, Broker};
 use super::notes::{Life, Notes, Shared};
 use super::roles::{Role, Stage};
 
-/// Milliseconds that a broker lives once it is ready.
+/// Milliseconds that a broker lives at least once it is ready.
 const LIFE_MS: std::ops::Range<u64> = 200..1500;
 
 /// Milliseconds after its start at which one in three is killed before it is of use to anybody.
 const STILLBORN_MS: std::ops::Range<u64> = 5..120;
+
+/// How often there has to be each thing that a history is worth nothing without, for every kill.
+const SUBSTANCE_MIN: usize = 10;
+
+/// Messages that have to be left in the queues at a kill whose disk forgets.
+const LEFT_MIN: i64 = 50;
 
 /// Kills after which all queues are drained and the history so far is judged and forgotten: it has to fit into memory.
 const CYCLES_PER_ROUND: usize = 25;
@@ -91,7 +97,7 @@ fn has_substance(report: &Report, cycles: usize) {
     let all = report.statistics;
     assert!(all.kills >= cycles, "{report}");
     for count in [all.confirmed, all.redelivered, all.acks_kept, all.committed, all.rolled_back] {
-        assert!(count >= 10 * cycles, "{report}");
+        assert!(count >= SUBSTANCE_MIN * cycles, "{report}");
     }
 }
 
@@ -122,7 +128,7 @@ impl Supervisor<'_> {
         }
         let kept = self.directory.join("kept");
         for cycle in 0..cycles {
-            self.cycle(&mut notes, &shared, &stage).await;
+            self.cycle(cycle, &mut notes, &shared, &stage).await;
             if self.rewinds && cycle == 0 {
                 copy(&self.data_dir(), &kept);
             }
@@ -181,14 +187,28 @@ impl Supervisor<'_> {
     }
 
     /// One broker from its start to its kill, and sometimes another one that does not even get ready.
-    async fn cycle(&mut self, notes: &mut Notes, shared: &Shared, stage: &watch::Sender<Stage>) {
+    async fn cycle(
+        &mut self,
+        cycle: usize,
+        notes: &mut Notes,
+        shared: &Shared,
+        stage: &watch::Sender<Stage>,
+    ) {
         let (mut broker, life) = (self.spawn(), self.life);
         notes.broker(life, Event::Started);
         let at = broker.ready().await;
         let backlog = self.declare(at).await;
         shared.backlog.store(backlog, Ordering::Relaxed);
+        let before = shared.tally.counts();
         stage.send_replace(Stage::Running(Life { number: life, at }));
         sleep(Duration::from_millis(self.rng.random_range(LIFE_MS))).await;
+        let substance = async {
+            while !self.has_substance(cycle, shared, &before) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // What is missing when the time is over is missing in the report too.
+        timeout(DEADLINE, substance).await.ok();
         shared.doomed.store(life, Ordering::SeqCst);
         broker.kill().await;
         notes.broker(life, Event::Killed);
@@ -199,6 +219,18 @@ impl Supervisor<'_> {
             broker.kill().await;
             notes.broker(life, Event::Killed);
         }
+    }
+
+    /// Whether enough has happened for the next kill: in the round so far, so that a short life may follow a long one;
+    /// but where the disk forgets, each life has its own part in what is to be found.
+    fn has_substance(&self, cycle: usize, shared: &Shared, before: &[usize; 5]) -> bool {
+        let now = shared.tally.counts();
+        if self.rewinds {
+            let left = shared.backlog.load(Ordering::Relaxed);
+            let since = now.iter().zip(before).map(|(now, before)| now - before);
+            return left >= LEFT_MIN && since.min() >= Some(SUBSTANCE_MIN);
+        }
+        now.iter().min() >= Some(&(SUBSTANCE_MIN * (cycle + 1)))
     }
 
     /// Declares the queues the first time, and from then on finds them; gives how many messages they hold.

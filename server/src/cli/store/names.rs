@@ -1,33 +1,24 @@
 //! The names of queues, which the store knows by number.
 //!
-//! The broker keeps its definitions in the store as JSON: the key `{"queue":["<vhost>","<name>"]}` has
-//! a value with the queue's number as `id`. What is not of that form is somebody else's, and passed over.
+//! They stand in the broker's definitions, which the store keeps with the messages. What [`queue_of`] does not
+//! understand the broker does not either.
 
 use std::collections::BTreeMap;
 
+use broker_core::definitions::queue_of;
+use broker_core::name::{QueueName, VhostName};
 use broker_core::storage::Inspection;
-use serde::Deserialize;
 
 /// Virtual host and name of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct QueueName {
-    pub(super) vhost: String,
-    pub(super) name: String,
+pub(super) struct Named {
+    pub(super) vhost: VhostName,
+    pub(super) queue: QueueName,
 }
 
 /// The names of all queues that have a definition, by number.
 #[derive(Debug, Default)]
-pub(super) struct QueueNames(BTreeMap<u64, QueueName>);
-
-#[derive(Deserialize)]
-struct Key {
-    queue: (String, String),
-}
-
-#[derive(Deserialize)]
-struct Value {
-    id: u64,
-}
+pub(super) struct QueueNames(BTreeMap<u64, Named>);
 
 impl QueueNames {
     /// Reads the names from the definitions of a store.
@@ -37,7 +28,7 @@ impl QueueNames {
         Self(named.collect())
     }
 
-    pub(super) fn get(&self, id: u64) -> Option<&QueueName> {
+    pub(super) fn get(&self, id: u64) -> Option<&Named> {
         self.0.get(&id)
     }
 
@@ -49,18 +40,17 @@ impl QueueNames {
     /// The queue in words: its name, or `#<number>`.
     pub(super) fn in_words(&self, id: u64) -> String {
         match self.get(id) {
-            Some(QueueName { vhost, name }) => {
-                format!("queue {} in {}", printable(name), printable(vhost))
+            Some(Named { vhost, queue }) => {
+                format!("queue {} in {}", printable(queue.as_str()), printable(vhost.as_str()))
             }
             None => format!("queue #{id}"),
         }
     }
 }
 
-fn name_of(key: &[u8], value: &[u8]) -> Option<(u64, QueueName)> {
-    let Key { queue: (vhost, name) } = serde_json::from_slice(key).ok()?;
-    let Value { id } = serde_json::from_slice(value).ok()?;
-    Some((id, QueueName { vhost, name }))
+fn name_of(key: &[u8], value: &[u8]) -> Option<(u64, Named)> {
+    let (id, vhost, queue) = queue_of(key, value)?;
+    Some((id.0, Named { vhost, queue }))
 }
 
 /// Escapes what a terminal would obey, and what would end a cell.

@@ -12,7 +12,7 @@ use broker_core::storage::{
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::names::{QueueName, QueueNames, printable};
+use super::names::{Named, QueueNames, printable};
 
 /// What a command has done besides listing damage.
 pub(super) enum Verdict {
@@ -78,7 +78,7 @@ fn kinds(files: &[FileReport]) -> BTreeMap<&'static str, (u64, u64)> {
 
 struct QueueRow<'a> {
     id: u64,
-    name: Option<&'a QueueName>,
+    name: Option<&'a Named>,
     messages: u64,
     octets: u64,
     returned: usize,
@@ -108,7 +108,7 @@ fn queues<'a>(inspection: &Inspection, names: &'a QueueNames) -> Vec<QueueRow<'a
         .collect();
     rows.sort_by(|a, b| {
         let key = |row: &QueueRow<'a>| {
-            (row.name.is_none(), row.name.map(|name| (&name.vhost, &name.name)), row.id)
+            (row.name.is_none(), row.name.map(|name| (&name.vhost, &name.queue)), row.id)
         };
         key(a).cmp(&key(b))
     });
@@ -164,7 +164,7 @@ pub(super) fn inspection_text(
     let mut rows = vec![row(["vhost", "name", "id", "messages", "octets", "returned"])];
     rows.extend(queues(inspection, names).iter().map(|queue| {
         let (vhost, name) = match queue.name {
-            Some(name) => (printable(&name.vhost), printable(&name.name)),
+            Some(name) => (printable(name.vhost.as_str()), printable(name.queue.as_str())),
             None => (String::new(), format!("#{}", queue.id)),
         };
         let numbers = [queue.id, queue.messages, queue.octets, queue.returned as u64];
@@ -220,8 +220,8 @@ pub(super) fn inspection_json(
         .map(|queue| {
             json!({
                 "id": queue.id,
-                "vhost": queue.name.map(|name| &name.vhost),
-                "name": queue.name.map(|name| &name.name),
+                "vhost": queue.name.map(|name| name.vhost.as_str()),
+                "name": queue.name.map(|name| name.queue.as_str()),
                 "messages": queue.messages,
                 "octets": queue.octets,
                 "returned": queue.returned,
@@ -333,8 +333,8 @@ fn damage_values(damage: &[Damage], names: &QueueNames) -> Vec<Value> {
         let name = names.get(lost.queue);
         json!({
             "queue": lost.queue,
-            "vhost": name.map(|name| &name.vhost),
-            "name": name.map(|name| &name.name),
+            "vhost": name.map(|name| name.vhost.as_str()),
+            "name": name.map(|name| name.queue.as_str()),
             "first": lost.range.first,
             "last": lost.range.last,
             "messages": lost.count,

@@ -24,16 +24,16 @@ fn inspection(definitions: &[(&str, &str)]) -> Inspection {
 #[test]
 fn queues_are_named_by_their_definitions_and_nothing_else_is() {
     let names = QueueNames::of(&inspection(&[
-        (r#"{"queue":["/","orders"]}"#, r#"{"id":7,"durable":true}"#),
-        (r#"{"queue":["a","b\nc"]}"#, r#"{"id":8}"#),
+        (r#"{"queue":["/","orders"]}"#, r#"{"id":7,"auto_delete":false,"arguments":[]}"#),
+        (r#"{"queue":["a","b\tc"]}"#, r#"{"id":8,"auto_delete":true,"arguments":[]}"#),
         (r#"{"exchange":["/","logs"]}"#, r#"{"id":9}"#),
-        (r#"{"queue":["/"]}"#, r#"{"id":10}"#),
-        (r#"{"queue":["/","x"]}"#, r#"{"id":"11"}"#),
+        (r#"{"queue":["/"]}"#, r#"{"id":10,"auto_delete":false,"arguments":[]}"#),
+        (r#"{"queue":["/","x"]}"#, r#"{"id":"11","auto_delete":false,"arguments":[]}"#),
         ("\u{0}", "{}"),
     ]));
     assert_eq!(names.ids().collect::<Vec<_>>(), [7, 8]);
     assert_eq!(names.in_words(7), "queue orders in /");
-    assert_eq!(names.in_words(8), "queue b\\nc in a");
+    assert_eq!(names.in_words(8), "queue b\\tc in a");
     assert_eq!(names.in_words(9), "queue #9");
 }
 
@@ -60,7 +60,8 @@ fn sample() -> [Damage; 2] {
 
 #[test]
 fn a_line_of_damage_names_file_place_queue_and_messages() {
-    let names = QueueNames::of(&inspection(&[(r#"{"queue":["/","orders"]}"#, r#"{"id":7}"#)]));
+    let orders = (r#"{"queue":["/","orders"]}"#, r#"{"id":7,"auto_delete":false,"arguments":[]}"#);
+    let names = QueueNames::of(&inspection(&[orders]));
     let directory = Path::new("/d/store");
     let said = |damage: &[Damage], verdict| damage_text(directory, damage, &names, &verdict);
     assert_eq!(

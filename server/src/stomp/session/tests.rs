@@ -65,7 +65,7 @@ impl Log for SlowLog {
         &self.budget
     }
 
-    fn epoch(&self) -> u64 {
+    fn started_at_unix_ms(&self) -> u64 {
         0
     }
 }
