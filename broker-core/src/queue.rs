@@ -475,14 +475,18 @@ impl Queue {
     /// Drops messages from the head while the queue is longer than it may be (`drop-head`).
     fn drop_overflow(&self, state: &mut State, effects: &mut Effects) {
         while self.is_overfull(state) {
-            // What is away comes back soon, and then it goes on.
+            // What is away comes back soon, and then it goes on: see `load_at_home`.
             let Some(entry) = state.ready.pop_front() else { break };
             self.bury(state, entry, DeathReason::MaxLength, effects);
         }
     }
 
+    /// A queue that refuses is never too full: what comes back to it was there before.
     fn is_overfull(&self, state: &State) -> bool {
         let settings = &self.spec.settings;
+        if settings.overflow != Overflow::DropHead {
+            return false;
+        }
         settings.max_length.is_some_and(|max| state.ready.len() as u64 > max)
             || settings.max_length_bytes.is_some_and(|max| state.ready.bytes() > max)
     }

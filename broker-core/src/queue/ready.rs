@@ -205,7 +205,8 @@ impl Ready {
             self.push_back(entry);
         }
         self.away.from = next.max(self.away.from);
-        if self.away.from >= self.away.until {
+        // Octets of what a restart found are known about only: with the last message the rest of them goes.
+        if self.away.from >= self.away.until || self.away.len == 0 {
             self.forget_away();
         }
     }

@@ -11,7 +11,7 @@ use super::checkpoint::{self, CheckpointHeader, checkpoint_path};
 use super::engine::{Engine, FullReasons};
 use super::error::{IoContext, StorageError};
 use super::frame::{BLOCK_LEN, FileHeader};
-use super::fs::{File, write_full};
+use super::fs::{File, read_full, write_full};
 use super::log::{LogFile, READY_FILES, log_path, spare_path};
 use super::options::Durability;
 use super::segment::segment_path;
@@ -149,11 +149,10 @@ impl Engine {
             }
             (state.log.next_id, state.log.spares.pop())
         };
-        let (from, file) = match spare {
-            Some(path) => {
-                let file = self.fs.open(&path).during("open", &path)?;
-                (path, file)
-            }
+        // A spare that cannot be opened is no loss: a file is made instead.
+        let opened = spare.and_then(|path| Some((self.fs.open(&path).ok()?, path)));
+        let (from, file) = match opened {
+            Some((file, path)) => (path, file),
             None => {
                 let path = spare_path(&self.paths.wal, self.random_number());
                 let file = self.fs.create(&path).during("create", &path)?;
@@ -202,6 +201,25 @@ impl Engine {
         write_full(file, 0, &[&header.encode()])
     }
 
+    /// Gives log files that were cut off their length back, once a checkpoint knows what that
+    /// cost: otherwise every start would report it. Best effort: it is reported again then.
+    pub(super) fn restore_lengths(&self) {
+        let files: Vec<_> = {
+            let log = &self.state.lock().log;
+            let files = log.full.iter().chain(&log.active).chain(&log.ready);
+            files.map(|file| std::sync::Arc::clone(&file.file)).collect()
+        };
+        for file in files {
+            let mut block = vec![0; super::octets::to_usize(BLOCK_LEN)];
+            let read = read_full(&*file, 0, &mut block).and_then(|_| file.size());
+            if let (Ok(size), Some(header)) = (read, FileHeader::decode(&block))
+                && size < header.file_len
+            {
+                drop(write_zeros(&*file, header.file_len - BLOCK_LEN, BLOCK_LEN));
+            }
+        }
+    }
+
     fn random_number(&self) -> u64 {
         use rand::RngExt;
         self.random.lock().random_range(1..u64::MAX)
@@ -241,7 +259,7 @@ impl Engine {
     }
 
     /// Gives the ballast's room to what frees more. A failure is as good as having none.
-    fn drop_ballast(&self) {
+    pub(super) fn drop_ballast(&self) {
         let mut maintenance = self.maintaining.lock();
         if std::mem::take(&mut maintenance.has_ballast) {
             drop(self.fs.remove(&self.paths.ballast));
@@ -257,6 +275,9 @@ impl Engine {
         let mut did = false;
         loop {
             let mut state = self.state.lock();
+            if state.is_index_ahead() {
+                return Ok(did);
+            }
             let oldest_live = state.index.oldest_live_lsn().unwrap_or(u64::MAX);
             // The last file with a frame in it stays: it proves where the log ended.
             let mut later = state.log.full.iter().skip(1).chain(&state.log.active);
@@ -306,13 +327,16 @@ impl Engine {
         file_waits || segment_waits || since >= self.options.wal_file_len * 2
     }
 
-    /// Writes a checkpoint and forgets all but the newest two.
+    /// Writes a checkpoint and forgets all but the newest two; answers whether it did.
     ///
     /// # Errors
     /// Whatever the file system answers; a full disk only after the ballast was given up. The
     /// checkpoints before stay as they are.
     pub fn checkpoint_step(&self) -> Result<bool, StorageError> {
         let mut maintenance = self.maintaining.lock();
+        if self.state.lock().is_index_ahead() {
+            return Ok(false);
+        }
         let id = maintenance.next_checkpoint_id;
         let (header, octets) = self.encode_checkpoint(id, maintenance.next_segment_id);
         self.harden_log()?;
@@ -388,6 +412,9 @@ impl Engine {
     /// Whatever the file system answers to the removal.
     pub fn reclaim_step(&self) -> Result<bool, StorageError> {
         let mut maintenance = self.maintaining.lock();
+        if self.state.lock().is_index_ahead() {
+            return Ok(false);
+        }
         let replay_from = maintenance.replay_from();
         let mut dead: Vec<u64> = {
             let mut state = self.state.lock();

@@ -213,6 +213,27 @@ impl<'a> SegmentWriter<'a> {
 
     /// Writes the footer, flushes, and gives the file its name. The name is durable too.
     pub(super) fn finish(mut self) -> Result<NewSegment, StorageError> {
+        let path = segment_path(&self.dir, self.id);
+        let named = self.complete().and_then(|()| {
+            self.fs.rename(&self.temporary, &path).during("rename", &path)?;
+            // The name must survive too.
+            self.fs.sync_dir(&self.dir).during("fsync", &self.dir)
+        });
+        if let Err(error) = named {
+            // It may be what has filled the disk. Under either name no record knows it.
+            drop(self.fs.remove(&path));
+            self.abandon();
+            return Err(error);
+        }
+        Ok(NewSegment {
+            id: self.id,
+            len: self.written,
+            extents: std::mem::take(&mut self.extents),
+        })
+    }
+
+    /// Writes footer and trailer, and flushes.
+    fn complete(&mut self) -> Result<(), StorageError> {
         self.cut()?;
         let footer = encode_footer(&self.extents);
         let footer_offset = self.written + self.buffer.len() as u64;
@@ -220,16 +241,7 @@ impl<'a> SegmentWriter<'a> {
         self.buffer.put(&footer);
         self.buffer.put(&trailer.encode(crc(&[&footer])));
         self.write()?;
-        self.file.sync_data().during("fdatasync", &self.temporary)?;
-        let path = segment_path(&self.dir, self.id);
-        self.fs.rename(&self.temporary, &path).during("rename", &path)?;
-        // The name must survive too.
-        self.fs.sync_dir(&self.dir).during("fsync", &self.dir)?;
-        Ok(NewSegment {
-            id: self.id,
-            len: self.written,
-            extents: std::mem::take(&mut self.extents),
-        })
+        self.file.sync_data().during("fdatasync", &self.temporary)
     }
 
     /// Takes a half-made file away again. A failure is left to the next start, which removes
