@@ -4,6 +4,7 @@
 //! off and kept in that entry. A message that comes round to a queue for the second time without anybody
 //! having rejected it in between is dropped there: nobody would ever stop it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,8 +65,9 @@ impl VirtualHost {
         now: u64,
     ) -> LogPosition {
         let mut position = LogPosition::START;
-        let mut work = vec![Died { queue: Arc::clone(queue), dead }];
-        while let Some(Died { queue, dead }) = work.pop() {
+        // First in, first out: what dies of several letters enters the next queue in the order in which it died.
+        let mut work = VecDeque::from([Died { queue: Arc::clone(queue), dead }]);
+        while let Some(Died { queue, dead }) = work.pop_front() {
             let Some(target) = &queue.spec.settings.dead_letter else {
                 continue;
             };
@@ -99,7 +101,7 @@ impl VirtualHost {
         entry: &Entry,
         reason: DeathReason,
         now: u64,
-        work: &mut Vec<Died>,
+        work: &mut VecDeque<Died>,
     ) -> Option<LogPosition> {
         let message = &entry.message;
         let parts = message.parts();
@@ -126,7 +128,8 @@ impl VirtualHost {
         let publication = [Publication::Owned(message)];
         let gone = [Settlement::Gone(queue.id, std::slice::from_ref(entry))];
         // What dies of it in turn waits until this step is done: chains are as long as clients make them.
-        let dying = |queue: &Arc<Queue>, dead| work.push(Died { queue: Arc::clone(queue), dead });
+        let dying =
+            |queue: &Arc<Queue>, dead| work.push_back(Died { queue: Arc::clone(queue), dead });
         match self.publish_together_with(&publication, &mut shares, &gone, now, dying) {
             Ok(done) => Some(done.position),
             Err(StorageError::DiskFull | StorageError::Poisoned { .. }) => None,

@@ -203,6 +203,31 @@ fn a_store_opens_on_a_disk_without_any_room() {
     assert_eq!(common::read_all(world.engine(), 1).len(), 199);
 }
 
+/// A segment that was written and could not be flushed or named stayed on the full disk that it had filled, until the
+/// next start; and there was another one after each attempt.
+#[test]
+fn a_segment_that_cannot_be_finished_leaves_nothing_behind() {
+    let of_segments = |path: &Path| path.to_string_lossy().contains("/seg");
+    for operation in [Operation::SyncData, Operation::Rename, Operation::SyncDir] {
+        let mut world = World::new(9);
+        world.open();
+        let failures = Arc::new(parking_lot::Mutex::new(0));
+        let counted = Arc::clone(&failures);
+        world.fs.set_hook(move |call| {
+            let hits = call.operation == operation && of_segments(call.path);
+            *counted.lock() += u32::from(hits);
+            hits.then_some(Fault::Error(std::io::ErrorKind::StorageFull))
+        });
+        publish(world.engine(), 1, 1..1000, &[5; 300]);
+        for _ in 0..5 {
+            world.engine().maintain_step().unwrap();
+        }
+        assert!(*failures.lock() > 0, "{operation:?}");
+        let left: Vec<_> = world.fs.files().into_iter().filter(|path| of_segments(path)).collect();
+        assert_eq!(left, Vec::<std::path::PathBuf>::new(), "{operation:?}");
+    }
+}
+
 #[test]
 fn a_failed_flush_is_not_tried_again_on_that_file() {
     let mut world = World::new(7);

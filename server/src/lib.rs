@@ -269,9 +269,32 @@ fn write_addresses(
     });
     // Under another name first: a reader sees all of it or nothing.
     let (path, partial) = (data_dir.join(ADDRESSES_FILE), data_dir.join("addresses.json.new"));
-    std::fs::write(&partial, json.to_string())
-        .and_then(|()| std::fs::rename(&partial, &path))
-        .map_err(|source| StartError::File { path, source })
+    let write = || {
+        std::fs::write(&partial, json.to_string())?;
+        std::fs::rename(&partial, &path)
+    };
+    let mut written = write();
+    if written.as_ref().is_err_and(is_disk_full) {
+        // What another left says nothing true any more, and its block may be the room that is missing.
+        for left in [&path, &partial] {
+            std::fs::remove_file(left).ok();
+        }
+        written = write();
+    }
+    match written {
+        Err(error) if is_disk_full(&error) => {
+            std::fs::remove_file(&partial).ok();
+            let path = path.display();
+            warn!(%path, %error, "the disk is full: `warren ctl status` says where the broker listens");
+            Ok(())
+        }
+        written => written.map_err(|source| StartError::File { path, source }),
+    }
+}
+
+/// Whether there is no room, for this file or for its user.
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Running {
@@ -341,7 +364,9 @@ impl Running {
         while self.tasks.join_next().await.is_some() {}
         self.close_store().await;
         let path = self.node.settings.data_dir.join(ADDRESSES_FILE);
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             warn!(path = %path.display(), %error, "cannot remove the list of addresses");
         }
         info!("stopped");

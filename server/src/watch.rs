@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::log::StoreLog;
 use tokio::sync::watch::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -54,6 +55,7 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
     let mut ticks = interval(MEMORY_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut turn, mut low_on_disk, mut disk) = (0, false, 0);
+    let mut told = Told::default();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -71,6 +73,9 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
         {
             low_on_disk = free < disk_limit;
             disk = free;
+        }
+        if let Some(log) = node.store.as_deref() {
+            told.tell(log);
         }
         let trouble = node.store.as_deref().and_then(store::trouble);
         let full = trouble == Some(Trouble::DiskFull);
@@ -90,6 +95,35 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
 /// with it perhaps the alarm that makes it rest. The allocation is never touched and costs microseconds.
 fn give_memory_back() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(PAGES_OF_ITS_OWN)));
+}
+
+/// What the log says already of the running store.
+#[derive(Debug, Default)]
+struct Told {
+    /// Damages.
+    damage: usize,
+    /// Why space is not given back, where it is not.
+    background: Option<Arc<str>>,
+}
+
+impl Told {
+    /// Says what is new.
+    fn tell(&mut self, log: &StoreLog) {
+        let damage = log.store().damage();
+        for damage in damage.iter().skip(self.damage) {
+            error!(%damage, "damage in the store was set aside");
+        }
+        self.damage = damage.len();
+        let background = log.store().background_error();
+        if background == self.background {
+            return;
+        }
+        match &background {
+            Some(error) => warn!(%error, "the store cannot give space back; it is tried again"),
+            None => info!("the store gives space back again"),
+        }
+        self.background = background;
+    }
 }
 
 fn judge(node: &Node, alarm: Alarm, on: bool, value: u64, limit: u64) {

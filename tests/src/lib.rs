@@ -16,6 +16,7 @@
 pub mod amqp;
 mod broker;
 pub mod certificates;
+pub mod disk;
 pub mod history;
 pub mod process;
 pub mod raw;

@@ -1,31 +1,73 @@
 //! A broker in a process of its own: the real binary, for what only a process has: signals, an exit code, a log.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 use crate::DEADLINE;
 use crate::amqp::{Options, Peer};
 use crate::stomp;
 
-/// The binary, running, with a data directory of its own on ports of its own. It is killed when this is dropped.
+/// Octets at the end of the log that a failed test prints.
+const LOG_TAIL: usize = 4096;
+
+/// Where brokers run one after the other: a data directory that outlives them.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The data directory as the test sees it.
+    pub data_dir: PathBuf,
+    /// The data directory as the broker sees it, which may live in another mount namespace.
+    pub inside: PathBuf,
+    /// The file that brokers log to, one behind the other.
+    pub log: PathBuf,
+    /// What the broker is started by, such as strace with its options; empty for nothing.
+    pub wrapper: Vec<OsString>,
+}
+
+impl Place {
+    /// A directory, with the log beside it.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Self {
+        let log = data_dir.with_extension("log");
+        Self { data_dir: data_dir.into(), inside: data_dir.into(), log, wrapper: Vec::new() }
+    }
+}
+
+/// A broker that has ended by itself before it was ready.
+#[derive(Debug)]
+pub struct Refused {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it logged.
+    pub log: String,
+    /// How long it took to end.
+    pub took: Duration,
+}
+
+/// The binary, running, on ports of its own. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct WarrenProcess {
     child: Child,
-    directory: TempDir,
+    place: Place,
+    /// Octets in the log that former brokers have written.
+    log_start: usize,
     /// `addresses.json`.
     addresses: Value,
+    /// The data directory, where it is the broker's own.
+    _directory: Option<TempDir>,
 }
 
 impl WarrenProcess {
-    /// Starts a broker with settings as `--set` takes them; plain AMQP and STOMP listen on port 0 of the loopback. Ready
-    /// when this returns.
+    /// Starts a broker with settings as `--set` takes them and a data directory of its own; plain AMQP and STOMP listen
+    /// on port 0 of the loopback. Ready when this returns.
     pub async fn start(settings: &[&str]) -> Self {
         Self::with(settings, |_| {}).await
     }
@@ -33,9 +75,42 @@ impl WarrenProcess {
     /// The same, started in a way that `change` has changed.
     pub async fn with(settings: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let directory = made("a directory", TempDir::with_prefix("warren-process-"));
-        let log = made("a log", File::create(log_of(directory.path())));
-        let mut command = Command::new(binary());
-        without_settings(&mut command).arg("server").arg("--data-dir").arg(directory.path());
+        let mut place = Place::new(directory.path());
+        place.log = directory.path().join("log");
+        Self::spawn(&place, settings, Some(directory), change).ready_or_fail().await
+    }
+
+    /// Starts a broker on a data directory that outlives it. Ready when this returns.
+    pub async fn start_at(place: &Place, settings: &[&str]) -> Self {
+        Self::spawn(place, settings, None, |_| {}).ready_or_fail().await
+    }
+
+    /// The same for a broker that may refuse to start.
+    ///
+    /// # Errors
+    /// When it ends by itself instead of getting ready. A broker that does neither fails the test.
+    pub async fn try_start_at(place: &Place, settings: &[&str]) -> Result<Self, Refused> {
+        Self::spawn(place, settings, None, |_| {}).ready().await
+    }
+
+    fn spawn(
+        place: &Place,
+        settings: &[&str],
+        directory: Option<TempDir>,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
+        let log = made("a log", File::options().create(true).append(true).open(&place.log));
+        let log_start = made("a log", fs::read(&place.log)).len();
+        let mut words = place.wrapper.iter().cloned();
+        let mut command = match words.next() {
+            Some(wrapper) => {
+                let mut command = Command::new(wrapper);
+                command.args(words).arg(binary());
+                command
+            }
+            None => Command::new(binary()),
+        };
+        without_settings(&mut command).arg("server").arg("--data-dir").arg(&place.inside);
         let quiet = ["amqp.listen=127.0.0.1:0", "stomp.listen=127.0.0.1:0", "metrics.listen=[]"];
         for setting in quiet.iter().chain(settings) {
             command.arg("--set").arg(setting);
@@ -43,23 +118,80 @@ impl WarrenProcess {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         change(&mut command);
         let child = made("a process", command.spawn());
-        let mut started = Self { child, directory, addresses: Value::Null };
-        let ready = timeout(DEADLINE, async {
+        let (place, addresses) = (place.clone(), Value::Null);
+        Self { child, place, log_start, addresses, _directory: directory }
+    }
+
+    async fn ready_or_fail(self) -> Self {
+        match self.ready().await {
+            Ok(ready) => ready,
+            Err(Refused { status, log, .. }) => panic!("it ended with {status}; it logged:\n{log}"),
+        }
+    }
+
+    async fn ready(mut self) -> Result<Self, Refused> {
+        let since = Instant::now();
+        let waited = timeout(DEADLINE, async {
             loop {
-                let addresses = fs::read(started.directory.path().join("addresses.json")).ok();
-                let read = addresses.and_then(|octets| serde_json::from_slice(&octets).ok());
-                match (read, started.try_exit()) {
-                    (Some(addresses), None) => break addresses,
-                    (_, Some(status)) => started.fail(&format!("it ended at once: {status}")),
-                    (None, None) => tokio::time::sleep(Duration::from_millis(10)).await,
+                if let Some(status) = self.try_exit() {
+                    return Some(status);
                 }
+                if let Some(addresses) = self.written_addresses() {
+                    self.addresses = addresses;
+                    return None;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
-        match ready.await {
-            Ok(addresses) => started.addresses = addresses,
-            Err(_) => started.fail("it did not get ready"),
+        match waited.await {
+            Ok(None) => Ok(self),
+            Ok(Some(status)) => Err(Refused { status, log: self.log(), took: since.elapsed() }),
+            Err(_) => self.fail("it did not get ready"),
         }
-        started
+    }
+
+    /// What this process has written down, and not one that ran here before it.
+    fn written_addresses(&self) -> Option<Value> {
+        let octets = fs::read(self.place.data_dir.join("addresses.json")).ok()?;
+        let addresses: Value = serde_json::from_slice(&octets).ok()?;
+        let pid = addresses.get("pid")?.as_u64()?;
+        self.pids().iter().any(|own| u64::from(*own) == pid).then_some(addresses)
+    }
+
+    /// The process that was started and, where that is a wrapper, those that it has started.
+    fn pids(&self) -> Vec<u32> {
+        let own = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        let children = children.unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        children.chain([own]).collect()
+    }
+
+    /// Kills it without a warning.
+    pub async fn kill(mut self) {
+        if let Some(status) = self.try_exit() {
+            self.fail(&format!("it ended before it was to be killed: {status}"));
+        }
+        self.kill_all();
+        self.exit().await;
+    }
+
+    /// Nothing when it has ended: its number may be another's by now.
+    fn kill_all(&mut self) {
+        if self.try_exit().is_some() {
+            return;
+        }
+        for pid in self.pids() {
+            // The wrapper may have ended with what it wraps; then there is nothing to kill.
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                kill_process(pid, Signal::KILL).ok();
+            }
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.try_exit().is_none()
     }
 
     /// Where it listens for `protocol`: `amqp`, `amqps`, `stomp`, `stomps` or `metrics`.
@@ -91,13 +223,13 @@ impl WarrenProcess {
     /// Its data directory.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
-        self.directory.path()
+        &self.place.data_dir
     }
 
     /// Its control socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("warren.sock")
+        self.place.data_dir.join("warren.sock")
     }
 
     /// Runs `warren ctl` with these words, blocking.
@@ -111,8 +243,18 @@ impl WarrenProcess {
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
-        let octets = made("its log", fs::read(log_of(self.directory.path())));
-        String::from_utf8_lossy(&octets).into_owned()
+        let octets = made("its log", fs::read(&self.place.log));
+        String::from_utf8_lossy(octets.get(self.log_start..).unwrap_or_default()).into_owned()
+    }
+
+    /// What `warren ctl status` says.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let said = self.ctl(&["status", "--formatter", "json"]);
+        match serde_json::from_slice(&said.stdout) {
+            Ok(status) => status,
+            Err(error) => self.fail(&format!("no status: {error}, {said:?}")),
+        }
     }
 
     /// Sends a signal, such as `TERM`.
@@ -152,14 +294,15 @@ impl WarrenProcess {
 
 impl Drop for WarrenProcess {
     fn drop(&mut self) {
-        // Both fail only when it has ended already, which is what is wanted.
-        self.child.kill().ok();
+        if std::thread::panicking() {
+            let log = fs::read(&self.place.log).unwrap_or_default();
+            let tail = log.get(log.len().saturating_sub(LOG_TAIL)..).unwrap_or(&log);
+            eprintln!("the broker's log ends:\n{}", String::from_utf8_lossy(tail));
+        }
+        self.kill_all();
+        // Fails only when somebody has waited already.
         self.child.wait().ok();
     }
-}
-
-fn log_of(directory: &Path) -> PathBuf {
-    directory.join("log")
 }
 
 /// Without variables that would be settings of the broker.

@@ -17,6 +17,8 @@ const MESSAGE_LEN_MAX: usize = 256 * 1024 * 1024;
 pub struct Peer {
     raw: RawPeer,
     reader: FrameReader,
+    /// A frame that has come and that nobody has asked for yet.
+    heard: Option<OwnedFrame>,
 }
 
 impl Peer {
@@ -32,7 +34,8 @@ impl Peer {
     }
 
     fn new(raw: RawPeer) -> Self {
-        Self { raw, reader: FrameReader::new(Limits::from_server(MESSAGE_LEN_MAX)) }
+        let reader = FrameReader::new(Limits::from_server(MESSAGE_LEN_MAX));
+        Self { raw, reader, heard: None }
     }
 
     /// Logs in as guest with the highest of `versions` (such as `1.1,1.2`) that the broker has; gives CONNECTED.
@@ -70,6 +73,9 @@ impl Peer {
 
     /// The next frame, heart-beats skipped; `None` when nothing comes in time or the connection ends.
     async fn next_frame(&mut self, patience: Duration) -> Result<OwnedFrame, Read> {
+        if let Some(frame) = self.heard.take() {
+            return Ok(frame);
+        }
         let until = Instant::now() + patience;
         loop {
             match self.reader.next_frame() {
@@ -102,6 +108,14 @@ impl Peer {
             self.raw.transcript.fail(format_args!("wanted {command:?}, got {frame:?}"));
         }
         frame
+    }
+
+    /// Whether a frame comes within `patience`; it is kept for who asks next.
+    pub async fn hears_within(&mut self, patience: Duration) -> bool {
+        if self.heard.is_none() {
+            self.heard = self.next_frame(patience).await.ok();
+        }
+        self.heard.is_some()
     }
 
     /// Expects the RECEIPT with this id.

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::arguments::Overflow;
 use super::{BATCH_MAX, DeathReason, Effects, NEVER, Queue, State};
 use crate::consumer::Entry;
 use crate::storage::Health;
@@ -56,8 +57,12 @@ impl Queue {
         }
     }
 
+    /// A queue that refuses is never too full: what comes back to it was there before.
     pub(super) fn is_overfull(&self, state: &State) -> bool {
         let settings = &self.spec.settings;
+        if settings.overflow != Overflow::DropHead {
+            return false;
+        }
         settings.max_length.is_some_and(|max| state.ready.len() as u64 > max)
             || settings.max_length_bytes.is_some_and(|max| state.ready.bytes() > max)
     }
@@ -122,12 +127,13 @@ impl Queue {
             return true;
         }
         // Those that died before are not to be joined by more as long as they cannot go on.
-        if self.spec.settings.dead_letter.is_some() && self.log.health() != Health::Healthy {
-            return true;
-        }
+        let dead_end =
+            self.spec.settings.dead_letter.is_some() && self.log.health() != Health::Healthy;
         let mut state = self.state.lock();
-        effects.dead.append(&mut state.stranded.take());
-        let all = self.drop_expired(&mut state, now, effects);
+        let all = dead_end || {
+            effects.dead.append(&mut state.stranded.take());
+            self.drop_expired(&mut state, now, effects)
+        };
         self.finish(&mut state, effects);
         all
     }

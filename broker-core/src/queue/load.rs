@@ -77,6 +77,11 @@ impl Queue {
             let mut state = self.state.lock();
             let read = self.load(&mut state);
             let mut effects = Effects::default();
+            // As when messages enter: consumers go first, and then the queue may be too long. It may have become so
+            // while its head was away.
+            while self.dispatch(&mut state, now, &mut effects) {
+                MutexGuard::bump(&mut state);
+            }
             self.drop_overflow(&mut state, &mut effects);
             let goes_on = read && self.wants_load(&state);
             let last = turn + 1 == LOADS_IN_A_ROW;

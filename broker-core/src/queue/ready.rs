@@ -225,7 +225,8 @@ impl Ready {
         if self.away.from >= self.found.until {
             self.found.bytes = 0;
         }
-        if self.away.from >= self.away.until {
+        // Nothing is left to read for: with the last message goes what was only known about.
+        if self.away.from >= self.away.until || self.away.len == 0 {
             self.forget_away();
         }
     }

@@ -213,6 +213,43 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Batches that say less than they should, so that tests can show that somebody notices.
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+impl<'a> Batch<'a> {
+    /// The first half of the records, and the others: what a log without atomic batches would do.
+    #[must_use]
+    pub fn halves(&self) -> [Self; 2] {
+        let (first, second) = self.records.split_at(self.records.len() / 2);
+        [self.with_records(first.iter()), self.with_records(second.iter())]
+    }
+
+    /// The same without acks.
+    #[must_use]
+    pub fn without_acks(&self) -> Self {
+        self.with_records(self.records.iter().filter(|record| record.kind != RecordKind::Ack))
+    }
+
+    /// The same without marks of what was delivered.
+    #[must_use]
+    pub fn without_delivered(&self) -> Self {
+        let others = self.records.iter().filter(|record| record.kind != RecordKind::Delivered);
+        self.with_records(others)
+    }
+
+    fn with_records<'r>(&self, records: impl Iterator<Item = &'r NewRecord<'a>>) -> Self
+    where
+        'a: 'r,
+    {
+        let mut batch = Self { forces: self.forces, ..Self::default() };
+        for record in records {
+            batch.enqueues |= record.kind == RecordKind::Enqueue;
+            batch.push(*record);
+        }
+        batch
+    }
+}
+
 fn plain(kind: RecordKind, queue: u64, items: Items<'_>) -> NewRecord<'_> {
     NewRecord {
         kind,

@@ -168,6 +168,8 @@ pub(super) struct State {
     pub(super) position: u64,
     /// Everything below is durable.
     pub(super) durable: u64,
+    /// The index began with all records below, also with those that have to be written once more.
+    pub(super) replayed: u64,
     /// Something pending asks for a commit now.
     pub(super) is_urgent: bool,
     /// A frame was written since the last seal.
@@ -183,6 +185,12 @@ pub(super) struct State {
 impl State {
     pub(super) fn pending_len(&self) -> u64 {
         self.pending.iter().map(|frame| frame.payload.len() as u64).sum()
+    }
+
+    /// Whether the index knows acks and definitions that may still be lost, because what a restart found could not be
+    /// written once more: on a full disk. Nothing is given back, and no checkpoint made, because of those.
+    pub(super) fn is_index_ahead(&self) -> bool {
+        self.durable < self.replayed
     }
 
     fn health(&self) -> Health {

@@ -11,7 +11,7 @@ use super::checkpoint::{self, CheckpointHeader, checkpoint_path};
 use super::engine::{Engine, FullReasons};
 use super::error::{IoContext, StorageError, is_out_of_files};
 use super::frame::{BLOCK_LEN, FileHeader};
-use super::fs::{File, write_full};
+use super::fs::{File, read_full, write_full};
 use super::log::{LogFile, READY_FILES, log_path, spare_path};
 use super::options::Durability;
 use super::segment::segment_path;
@@ -165,16 +165,21 @@ impl Engine {
             }
             (state.log.next_id, state.log.spares.pop())
         };
-        let (from, file) = match spare {
+        // A spare that cannot be opened is no loss, and a file is made instead; but it is kept for when there are
+        // handles again.
+        let opened = match spare {
             Some(path) => match self.fs.open(&path) {
-                Ok(file) => (path, file),
-                Err(error) => {
-                    if is_out_of_files(&error) {
-                        self.state.lock().log.spares.push(path.clone());
-                    }
+                Ok(file) => Some((path, file)),
+                Err(error) if is_out_of_files(&error) => {
+                    self.state.lock().log.spares.push(path.clone());
                     return Err(error).during("open", &path);
                 }
+                Err(_) => None,
             },
+            None => None,
+        };
+        let (from, file) = match opened {
+            Some(opened) => opened,
             None => {
                 let path = spare_path(&self.paths.wal, self.random_number());
                 let file = self.fs.create(&path).during("create", &path)?;
@@ -223,6 +228,25 @@ impl Engine {
         write_full(file, 0, &[&header.encode()])
     }
 
+    /// Gives log files that were cut off their length back, once a checkpoint knows what that
+    /// cost: otherwise every start would report it. Best effort: it is reported again then.
+    pub(super) fn restore_lengths(&self) {
+        let files: Vec<_> = {
+            let log = &self.state.lock().log;
+            let files = log.full.iter().chain(&log.active).chain(&log.ready);
+            files.map(|file| std::sync::Arc::clone(&file.file)).collect()
+        };
+        for file in files {
+            let mut block = vec![0; super::octets::to_usize(BLOCK_LEN)];
+            let read = read_full(&*file, 0, &mut block).and_then(|_| file.size());
+            if let (Ok(size), Some(header)) = (read, FileHeader::decode(&block))
+                && size < header.file_len
+            {
+                drop(write_zeros(&*file, header.file_len - BLOCK_LEN, BLOCK_LEN));
+            }
+        }
+    }
+
     fn random_number(&self) -> u64 {
         use rand::RngExt;
         self.random.lock().random_range(1..u64::MAX)
@@ -262,7 +286,7 @@ impl Engine {
     }
 
     /// Gives the ballast's room to what frees more. A failure is as good as having none.
-    fn drop_ballast(&self) {
+    pub(super) fn drop_ballast(&self) {
         let mut maintenance = self.maintaining.lock();
         if std::mem::take(&mut maintenance.has_ballast) {
             drop(self.fs.remove(&self.paths.ballast));
@@ -278,6 +302,9 @@ impl Engine {
         let mut did = false;
         loop {
             let mut state = self.state.lock();
+            if state.is_index_ahead() {
+                return Ok(did);
+            }
             let oldest_live = state.index.oldest_live_lsn().unwrap_or(u64::MAX);
             // The last file with a frame in it stays: it proves where the log ended.
             let mut later = state.log.full.iter().skip(1).chain(&state.log.active);
@@ -327,13 +354,16 @@ impl Engine {
         file_waits || segment_waits || since >= self.options.wal_file_len * 2
     }
 
-    /// Writes a checkpoint and forgets all but the newest two.
+    /// Writes a checkpoint and forgets all but the newest two; answers whether it did.
     ///
     /// # Errors
     /// Whatever the file system answers; a full disk only after the ballast was given up. The
     /// checkpoints before stay as they are.
     pub fn checkpoint_step(&self) -> Result<bool, StorageError> {
         let mut maintenance = self.maintaining.lock();
+        if self.state.lock().is_index_ahead() {
+            return Ok(false);
+        }
         let id = maintenance.next_checkpoint_id;
         let (header, octets) = self.encode_checkpoint(id, maintenance.next_segment_id);
         self.harden_log()?;
@@ -409,6 +439,9 @@ impl Engine {
     /// Whatever the file system answers to the removal.
     pub fn reclaim_step(&self) -> Result<bool, StorageError> {
         let mut maintenance = self.maintaining.lock();
+        if self.state.lock().is_index_ahead() {
+            return Ok(false);
+        }
         let replay_from = maintenance.replay_from();
         let mut dead: Vec<u64> = {
             let mut state = self.state.lock();

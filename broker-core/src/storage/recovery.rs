@@ -119,7 +119,9 @@ impl Engine {
         } else if !opened.recovered.damage.is_empty() {
             // So that the next start does not report the same again. What stands in the way now
             // (no room, say) stands in nobody's way: the damage is reported twice then.
-            drop(engine.checkpoint_step());
+            if matches!(engine.checkpoint_step(), Ok(true)) {
+                engine.restore_lengths();
+            }
         }
         if opened.lacks_format {
             // Last: with it, log and checkpoints must be there too.
@@ -133,13 +135,25 @@ impl Engine {
     fn ready_log(&self, is_new: bool) -> Result<(), StorageError> {
         for wanted in 1..=READY_FILES {
             match self.prepare_next(wanted) {
-                Err(error) if error.is_disk_full() && !is_new => {
-                    self.state.lock().full.log = true;
-                }
+                Err(error) if error.is_disk_full() && !is_new => self.make_room(wanted)?,
                 done => done?,
             }
         }
         Ok(())
+    }
+
+    /// What was found is written once more first, and only then is anything given back: so the ballast goes for it.
+    fn make_room(&self, wanted: usize) -> Result<(), StorageError> {
+        if self.state.lock().is_index_ahead() {
+            self.drop_ballast();
+        }
+        match self.prepare_next(wanted) {
+            Err(error) if error.is_disk_full() => {
+                self.state.lock().full.log = true;
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Gives log files back when restarts have made too many of them. Best effort: the same is
@@ -287,6 +301,7 @@ impl Outcome {
             index: self.index,
             log: self.log,
             position: self.end,
+            replayed: self.end,
             durable: self.unproven.first().map_or(self.end, |frame| frame.lsn),
             pending: self.unproven.into(),
             is_urgent: true,

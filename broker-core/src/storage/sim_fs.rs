@@ -142,6 +142,13 @@ impl Change {
         }
     }
 
+    fn inode(&self) -> Option<u64> {
+        match self {
+            Self::Create(_, inode) | Self::Rename(_, _, inode) => Some(*inode),
+            Self::Dir(_) | Self::Remove(_) => None,
+        }
+    }
+
     fn apply(&self, names: &mut Names) {
         let has_parent =
             |names: &Names, path: &Path| path.parent().is_some_and(|dir| names.dirs.contains(dir));
@@ -315,10 +322,11 @@ impl SimFs {
     #[must_use]
     pub fn kill(&self) -> Self {
         let disk = self.disk.lock();
-        let is_named = |id: &u64| {
-            let (now, after) = (disk.names.files.values(), disk.durable_names.files.values());
-            now.chain(after).any(|named| named == id)
-        };
+        // A file that has lost its name is there again when the power goes before that is durable.
+        let changed = disk.changes.iter().filter_map(Change::inode);
+        let named = disk.names.files.values().chain(disk.durable_names.files.values()).copied();
+        let named: BTreeSet<u64> = named.chain(changed).collect();
+        let is_named = |id: &u64| named.contains(id);
         let inodes = disk.inodes.iter().filter(|(id, _)| is_named(id));
         let inodes = inodes.map(|(id, inode)| (*id, inode.clone())).collect();
         let mut killed = disk.restarted(inodes, disk.names.clone());
