@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use broker_core::storage::sim_fs::{Call, Fault, Operation, SimFs};
 use broker_core::storage::{
-    Batch, CommitStep, Engine, Health, MessageRef, Options, SeqRange, Store, inspect, verify,
+    Batch, CommitStep, Engine, Health, MessageRef, Options, SeqRange, StorageError, Store, inspect,
+    verify,
 };
 use common::{Action, ROOT, World};
 use rand::RngExt;
@@ -414,7 +415,14 @@ fn a_running_store_says_why_it_waits_and_goes_on_by_itself() {
     publish(&store, 1..100);
     await_that(|| store.counters().scrubs > 0 && store.counters().scrubbed_octets > 0);
     is_short.store(true, Ordering::SeqCst);
-    publish(&store, 100..150);
+    for seq in 100..150 {
+        let target = [MessageRef { queue: 1, seq }];
+        let mut batch = Batch::new();
+        batch.enqueue(&target, 0, b"head", &[7; 900]);
+        // It may notice before all of them are in.
+        let appended = store.append(&batch);
+        assert!(matches!(appended, Ok(_) | Err(StorageError::DiskFull)), "{appended:?}");
+    }
     await_that(|| store.background_error().is_some_and(|error| error.contains("Too many open")));
     is_short.store(false, Ordering::SeqCst);
     await_that(|| store.background_error().is_none() && store.health() == Health::Healthy);
