@@ -260,8 +260,6 @@ struct State {
     used_at: u64,
     /// Somebody reads the backlog ahead.
     loading: bool,
-    /// The disk did not give what was last read.
-    unreadable: bool,
     stranded: Stranded,
     /// Messages numbered below may have been delivered before the last restart.
     delivered_below: u64,
@@ -362,7 +360,6 @@ impl Queue {
             watched: spec.settings.expires.is_some() || found.len > 0,
             used_at: now,
             loading: false,
-            unreadable: false,
             stranded: Stranded::default(),
             delivered_below,
             handed_out: delivered_below,

@@ -20,8 +20,11 @@ const LOAD_OCTETS: usize = 256 * 1024;
 /// Reads for one queue before another has its turn.
 const LOADS_IN_A_ROW: usize = 8;
 
-/// How long a `basic.get` waits for what somebody else reads.
+/// How long a `basic.get` waits for what is to be read.
 const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How soon it tries again to read what the disk did not give.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// How much longer one `basic.get` waits, however often it has to look again.
 #[derive(Default)]
@@ -34,6 +37,22 @@ impl Patience {
     )]
     fn ends(&mut self) -> Instant {
         *self.0.get_or_insert_with(|| Instant::now() + WAIT_MAX)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread that waits for a disk waits in real time"
+    )]
+    fn tries_again(&mut self) -> Instant {
+        self.ends().min(Instant::now() + TRY_AGAIN)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread that waits for a disk waits in real time"
+    )]
+    fn is_over(&mut self) -> bool {
+        Instant::now() >= self.ends()
     }
 }
 
@@ -112,17 +131,21 @@ impl Queue {
         state: &mut MutexGuard<'_, State>,
         patience: &mut Patience,
     ) -> Result<(), Unreadable> {
-        if state.loading {
-            // Nobody is told of a read that failed long ago.
-            let is_late =
-                state.unreadable || self.loaded.wait_until(state, patience.ends()).timed_out();
-            return if is_late || state.unreadable { Err(Unreadable) } else { Ok(()) };
-        }
-        state.loading = true;
-        let read = self.load(state);
-        state.loading = false;
-        self.loaded.notify_all();
-        if read { Ok(()) } else { Err(Unreadable) }
+        let until = if state.loading {
+            patience.ends()
+        } else {
+            state.loading = true;
+            let read = self.load(state);
+            state.loading = false;
+            self.loaded.notify_all();
+            if read {
+                return Ok(());
+            }
+            // The disk may think better of it.
+            patience.tries_again()
+        };
+        self.loaded.wait_until(state, until);
+        if patience.is_over() { Err(Unreadable) } else { Ok(()) }
     }
 
     /// Reads one block into the line; gives whether the disk could be read. The lock is free meanwhile.
@@ -140,7 +163,6 @@ impl Queue {
             false => 0,
         };
         let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
-        state.unreadable = read.is_err();
         let Ok(block) = read else { return false };
         let (is_from, is_until) = state.ready.away_range();
         if !state.ready.is_away() || is_from != from || state.deleted {

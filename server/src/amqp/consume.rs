@@ -532,7 +532,7 @@ impl Session {
         let counters = self.node.counters.of(Protocol::Amqp);
         let found = found.map_err(|error| {
             let text = format!("queue '{name}' in vhost '{}': {error}", vhost.name);
-            Exception::new(ReplyCode::INTERNAL_ERROR, text, GET)
+            Exception::precondition(text, GET)
         })?;
         let Some((entry, left)) = found else {
             counters.get_empty.increment(1);
