@@ -14,10 +14,17 @@ const NAME: &[u8] = b"x-delivery-count";
 /// The property list of a message that has come back to `queue` `returns` times, with the count in its headers; `None`
 /// where there is nothing to add: on the first delivery, and in queues of other types.
 #[must_use]
+#[inline]
 pub fn with_delivery_count(queue: &Queue, returns: u16, properties: &[u8]) -> Option<Vec<u8>> {
+    // Nearly all messages are delivered once.
     if returns == 0 || queue.spec.settings.queue_type != QueueType::Quorum {
         return None;
     }
+    written(returns, properties)
+}
+
+#[cold]
+fn written(returns: u16, properties: &[u8]) -> Option<Vec<u8>> {
     // It was checked when the message came in.
     let mut list = properties::summarise(properties).ok()?;
     let mut headers = Vec::new();

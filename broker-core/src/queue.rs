@@ -42,6 +42,9 @@ pub use together::{Outcome, Settle, Share};
 /// The most messages that one hold of a queue's lock moves.
 pub const BATCH_MAX: usize = 256;
 
+/// Batches from the backlog that a publisher hands out before it lets others have the lock.
+const SERVED_AT_ONCE: usize = 32;
+
 /// Messages that one `basic.get` lets die before it answers.
 const DEAD_MAX: usize = 16 * BATCH_MAX;
 
@@ -500,9 +503,10 @@ impl Queue {
             for (publication, place) in publications.iter().zip(places).skip(rest) {
                 state.ready.publish(publication, *place);
             }
-            // Consumers may have room although messages wait: the backlog goes first. What is more than a batch is
-            // done where the lock is free again.
-            effects.unserved |= self.dispatch(state, now, effects);
+            // Consumers may have room although messages wait: the backlog goes first. A few batches at once, or a
+            // consumer would be woken for each; what is more is done where the lock is free again.
+            let more = (0..SERVED_AT_ONCE).all(|_| self.dispatch(state, now, effects));
+            effects.unserved |= more;
             self.drop_overflow(state, effects);
             self.finish(state, effects);
         }
