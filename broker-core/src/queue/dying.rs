@@ -7,11 +7,12 @@
 use std::sync::atomic::Ordering;
 
 use super::arguments::Overflow;
+use super::ready::ENTRY_OCTETS;
 use super::{BATCH_MAX, DeathReason, Effects, NEVER, Queue, State};
 use crate::consumer::Entry;
 use crate::storage::Health;
 
-/// Octets of stranded messages with which a queue stops reading ahead.
+/// Octets of memory for stranded messages with which a queue stops reading ahead.
 const STRANDED_MAX: u64 = 4 * 1024 * 1024;
 
 /// Messages that have died and that the log has not let into the next queue yet.
@@ -19,6 +20,8 @@ const STRANDED_MAX: u64 = 4 * 1024 * 1024;
 pub(super) struct Stranded {
     dead: Vec<(Entry, DeathReason)>,
     bytes: u64,
+    /// Octets of memory, about.
+    resident: u64,
 }
 
 impl Stranded {
@@ -32,17 +35,19 @@ impl Stranded {
     }
 
     pub(super) const fn is_full(&self) -> bool {
-        self.bytes > STRANDED_MAX
+        self.resident > STRANDED_MAX
     }
 
     pub(super) fn take(&mut self) -> Vec<(Entry, DeathReason)> {
-        self.bytes = 0;
+        (self.bytes, self.resident) = (0, 0);
         std::mem::take(&mut self.dead)
     }
 
     fn extend(&mut self, dead: Vec<(Entry, DeathReason)>) {
         let octets = |(entry, _): &(Entry, DeathReason)| entry.message.body_len() as u64;
-        self.bytes += dead.iter().map(octets).sum::<u64>();
+        let bytes = dead.iter().map(octets).sum::<u64>();
+        self.bytes += bytes;
+        self.resident += bytes + dead.len() as u64 * ENTRY_OCTETS;
         self.dead.extend(dead);
     }
 }

@@ -84,7 +84,10 @@ impl Queue {
             let affordable = state.ready.is_empty_here() || !self.log.budget().is_spent();
             (head || !state.consumers.is_empty()) && affordable
         };
-        let possible = state.ready.runs_low() && !state.deleted && !state.stranded.is_full();
+        // Who consumes is served on all the same, one message at a time: that is how the disk gets room again.
+        let starves = || state.ready.is_empty_here() && !state.consumers.is_empty();
+        let possible =
+            state.ready.runs_low() && !state.deleted && (!state.stranded.is_full() || starves());
         possible && (regardless() || needed())
     }
 
@@ -132,13 +135,13 @@ impl Queue {
         patience: &mut Patience,
     ) -> Result<(), Unreadable> {
         let until = if state.loading {
-            patience.ends()
+            patience.tries_again()
         } else {
             state.loading = true;
             let read = self.load(state);
             state.loading = false;
-            self.loaded.notify_all();
             if read {
+                self.loaded.notify_all();
                 return Ok(());
             }
             // The disk may think better of it.
@@ -158,7 +161,8 @@ impl Queue {
         let many = !state.consumers.is_empty() || self.spec.settings.message_ttl.is_some();
         let regardless = self.spec.settings.max_priority.is_some() || overfull;
         // Otherwise it is only to be known when the first one expires, or one is asked for.
-        let octets = match regardless || (many && !self.log.budget().is_spent()) {
+        let affordable = !self.log.budget().is_spent() && !state.stranded.is_full();
+        let octets = match regardless || (many && affordable) {
             true => LOAD_OCTETS,
             false => 0,
         };

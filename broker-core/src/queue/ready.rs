@@ -23,7 +23,7 @@ const RESIDENT_MAX: u64 = 4 * 1024 * 1024;
 const RESIDENT_LOW: u64 = 256 * 1024;
 
 /// What a message in memory takes besides its body, about.
-const ENTRY_OCTETS: u64 = 192;
+pub(super) const ENTRY_OCTETS: u64 = 192;
 
 /// The budget is told of changes of at least this many octets.
 const CHARGE_STEP: u64 = 64 * 1024;

@@ -160,6 +160,10 @@ impl VirtualHost {
             }
         }
         for (queue, mut effects) in left {
+            if std::mem::take(&mut effects.unserved) {
+                // Here, so that what dies of it goes on behind what has died before, and one after the other.
+                queue.serve_on(now, &mut effects);
+            }
             let dead = std::mem::take(&mut effects.dead);
             self.carry_out(queue, &mut effects, now);
             if !dead.is_empty() {

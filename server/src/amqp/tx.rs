@@ -162,7 +162,9 @@ impl Session {
             self.answer_commits_up_to(durable);
         }
         if self.node.is_log_lost() {
-            for (_, id) in std::mem::take(&mut self.commits_waiting) {
+            // Once a channel, however many of its commits wait.
+            while let Some(&(_, id)) = self.commits_waiting.first() {
+                self.commits_waiting.retain(|(_, channel)| *channel != id);
                 self.on_exception(id, &not_committed(StorageError::LOST));
             }
         }
