@@ -5,11 +5,14 @@ spec: suites.stomp-py
 
 import os
 import sys
+import threading
 
 import stomp as stomp_py
 
 from conformance import PASSWORD, USER, done, stomp
 from pytest_suite import run
+
+RECEIVER_ENDS_WITHIN = 10.0  # seconds
 
 directory = os.environ["WARREN_CONFORMANCE_SUITE"]
 host, port = stomp()
@@ -43,6 +46,35 @@ def init(self, host_and_ports=None, *arguments, **options):
 
 
 stomp_py.transport.Transport.__init__ = init
+
+# stomp.py calls itself disconnected before its receiver thread has closed the socket. A test that connects
+# again at once finds that socket open, and loses it to the thread a moment later. So `start` waits here for
+# the thread of the connection before.
+_receiver_loop = stomp_py.transport.BaseTransport._BaseTransport__receiver_loop
+_start = stomp_py.transport.BaseTransport.start
+
+
+def receiver_loop(self):
+    try:
+        _receiver_loop(self)
+    finally:
+        self.receiver_ended.set()
+
+
+def start(self):
+    ended = getattr(self, "receiver_ended", None)
+    if ended and not self.is_connected():
+        assert ended.wait(RECEIVER_ENDS_WITHIN), "the receiver thread of a closed connection goes on"
+    self.receiver_ended = threading.Event()
+    try:
+        _start(self)
+    except Exception:
+        self.receiver_ended.set()
+        raise
+
+
+stomp_py.transport.BaseTransport._BaseTransport__receiver_loop = receiver_loop
+stomp_py.transport.BaseTransport.start = start
 
 # The other modules want a second server, test the library without one, or (the command line) spend a
 # minute in sleeps.
