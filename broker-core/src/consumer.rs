@@ -10,6 +10,9 @@ use std::sync::Arc;
 use crate::arguments::Arguments;
 use crate::message::{Message, Parts, Publication};
 
+/// What a message in memory takes besides its body, about.
+pub(crate) const ENTRY_OCTETS: u64 = 192;
+
 /// Identifies a consumer within its queue; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsumerId(pub u64);
@@ -86,9 +89,96 @@ pub struct Entry {
     pub logged: bool,
 }
 
+impl Entry {
+    /// What a consumer is to keep of it: all, or, if it does not [stay](Allowance) in memory, all but the message.
+    pub(crate) fn outstanding(self, stays: bool) -> Outstanding {
+        let Self { message, seq, expires_at, returns, redelivered, logged } = self;
+        let body_len = u32::try_from(message.body_len()).unwrap_or(u32::MAX);
+        let message = stays.then_some(message);
+        Outstanding { message, seq, expires_at, body_len, returns, redelivered, logged }
+    }
+}
+
+/// A message that was delivered and waits for its acknowledgement, as the consumer's side keeps it.
+///
+/// Of what the log holds a queue keeps only so much in memory; beyond that the message itself is left to the log, and
+/// is read again if it has to come back.
+#[derive(Debug, Clone)]
+pub struct Outstanding {
+    /// The message; `None` where only the log has it.
+    pub message: Option<Message>,
+    /// Place in the queue: rises from message to message.
+    pub seq: u64,
+    /// When it expires, in the broker's milliseconds; `u64::MAX` is never.
+    pub expires_at: u64,
+    /// Octets of the body.
+    pub body_len: u32,
+    /// How often it came back from a consumer before.
+    pub returns: u16,
+    /// It was handed to a consumer before.
+    pub redelivered: bool,
+    /// The log holds it.
+    pub logged: bool,
+}
+
+impl Outstanding {
+    /// The message in its place, or all but the message where only the log has it.
+    pub(crate) fn into_entry(mut self) -> Result<Entry, Self> {
+        let Some(message) = self.message.take() else { return Err(self) };
+        let Self { seq, expires_at, returns, redelivered, logged, .. } = self;
+        Ok(Entry { message, seq, expires_at, returns, redelivered, logged })
+    }
+
+    /// Octets of memory that count against the queue's [`Allowance`].
+    pub(crate) fn charged(&self) -> u64 {
+        if self.logged && self.message.is_some() {
+            Allowance::cost(self.body_len as usize)
+        } else {
+            0
+        }
+    }
+}
+
+/// Octets of memory that a queue has left for logged messages that consumers have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    left: u64,
+    used: u64,
+}
+
+impl Allowance {
+    pub(crate) const fn new(left: u64) -> Self {
+        Self { left, used: 0 }
+    }
+
+    /// What a message takes besides its body, about, and its body.
+    pub(crate) const fn cost(body_len: usize) -> u64 {
+        body_len as u64 + ENTRY_OCTETS
+    }
+
+    /// Whether a message may stay in memory; if it may, it is charged. One that only memory has always stays.
+    pub(crate) fn take(&mut self, logged: bool, body_len: usize) -> bool {
+        if !logged {
+            return true;
+        }
+        let cost = Self::cost(body_len);
+        let stays = cost <= self.left;
+        if stays {
+            self.left -= cost;
+            self.used += cost;
+        }
+        stays
+    }
+
+    pub(crate) const fn used(&self) -> u64 {
+        self.used
+    }
+}
+
 /// One message of a run, on its way to a consumer.
 pub struct Delivery<'d> {
     body_len: usize,
+    stays: bool,
     content: Content<'d>,
 }
 
@@ -155,13 +245,21 @@ impl Delivery<'_> {
         }
     }
 
-    /// Keeps the message until it is acknowledged.
+    /// What is to be kept until it is acknowledged.
     #[must_use]
     #[inline]
-    pub fn keep(self) -> Entry {
+    pub fn keep(self) -> Outstanding {
         match self.content {
-            Content::Fresh { publication, place } => place.entry(publication.to_message()),
-            Content::Stored(entry) => entry,
+            Content::Fresh { publication, place } => Outstanding {
+                message: self.stays.then(|| publication.to_message()),
+                seq: place.seq,
+                expires_at: place.expires_at,
+                body_len: u32::try_from(self.body_len).unwrap_or(u32::MAX),
+                returns: 0,
+                redelivered: false,
+                logged: place.logged,
+            },
+            Content::Stored(entry) => entry.outstanding(self.stays),
         }
     }
 }
@@ -174,7 +272,9 @@ pub struct Run<'r> {
     taken_bytes: usize,
     taken_logged: Vec<u64>,
     highest_logged: Option<u64>,
-    note_logged: bool,
+    /// Nobody will acknowledge what is taken.
+    no_ack: bool,
+    allowance: Allowance,
 }
 
 pub(crate) enum Source<'r> {
@@ -189,17 +289,21 @@ pub(crate) enum Source<'r> {
 }
 
 impl<'r> Run<'r> {
-    pub(crate) const fn new(source: Source<'r>, reserved: bool, note_logged: bool) -> Self {
-        let taken_logged = Vec::new();
-        let highest_logged = None;
+    pub(crate) const fn new(
+        source: Source<'r>,
+        reserved: bool,
+        no_ack: bool,
+        allowance: Allowance,
+    ) -> Self {
         Self {
             source,
             reserved,
             taken: 0,
             taken_bytes: 0,
-            taken_logged,
-            highest_logged,
-            note_logged,
+            taken_logged: Vec::new(),
+            highest_logged: None,
+            no_ack,
+            allowance,
         }
     }
 
@@ -268,11 +372,12 @@ impl<'r> Run<'r> {
         self.taken_bytes += body_len;
         if logged {
             self.highest_logged = self.highest_logged.max(Some(seq));
-            if self.note_logged {
+            if self.no_ack {
                 self.taken_logged.push(seq);
             }
         }
-        Some(Delivery { body_len, content })
+        let stays = self.no_ack || self.allowance.take(logged, body_len);
+        Some(Delivery { body_len, stays, content })
     }
 
     pub(crate) const fn taken(&self) -> usize {
@@ -281,6 +386,11 @@ impl<'r> Run<'r> {
 
     pub(crate) const fn taken_bytes(&self) -> usize {
         self.taken_bytes
+    }
+
+    /// Octets of logged messages that were taken and stay in memory.
+    pub(crate) const fn staying(&self) -> u64 {
+        self.allowance.used()
     }
 
     /// The highest number of a logged message that was taken.

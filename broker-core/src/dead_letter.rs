@@ -126,7 +126,8 @@ impl VirtualHost {
         let mut shares: Vec<Share> =
             takers.map(|queue| Share { queue, indices: vec![0] }).collect();
         let publication = [Publication::Owned(message)];
-        let gone = [Settlement::Gone(queue.id, std::slice::from_ref(entry))];
+        let logged = entry.logged.then_some(entry.seq);
+        let gone = [Settlement::Gone(queue.id, logged.into_iter().collect())];
         // What dies of it in turn waits until this step is done: chains are as long as clients make them.
         let dying =
             |queue: &Arc<Queue>, dead| work.push_back(Died { queue: Arc::clone(queue), dead });

@@ -25,17 +25,17 @@ use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::arguments::Arguments;
-use crate::consumer::{ConnectionId, ConsumerId, Entry, Place, Subscription};
+use crate::consumer::{ConnectionId, ConsumerId, Entry, Outstanding, Place, Subscription};
 use crate::log::records::Records;
 use crate::log::{Log, LogPosition};
-use crate::message::Publication;
+use crate::message::{Message, Publication};
 use crate::name::QueueName;
 use crate::vhost::VirtualHost;
 use arguments::{Overflow, QueueArguments};
-use dying::Stranded;
+use dying::{Doomed, Stranded};
 pub use load::Loaded;
 use load::Patience;
-use ready::Ready;
+use ready::{Everything, Ready};
 pub(crate) use together::Settlement;
 pub use together::{Outcome, Settle, Share};
 
@@ -176,6 +176,17 @@ pub enum KeepReason {
     NotEmpty,
 }
 
+/// What a `basic.get` has taken.
+#[derive(Debug)]
+pub struct Got {
+    /// The message.
+    pub message: Message,
+    /// What is to be kept until it is acknowledged, if it is to be.
+    pub outstanding: Outstanding,
+    /// Messages that are ready behind it.
+    pub left: u64,
+}
+
 /// Message counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
@@ -264,6 +275,7 @@ struct State {
     /// Somebody reads the backlog ahead.
     loading: bool,
     stranded: Stranded,
+    doomed: Doomed,
     /// Messages numbered below may have been delivered before the last restart.
     delivered_below: u64,
     /// One more than the highest number that was ever handed out.
@@ -364,6 +376,7 @@ impl Queue {
             used_at: now,
             loading: false,
             stranded: Stranded::default(),
+            doomed: Doomed::default(),
             delivered_below,
             handed_out: delivered_below,
             delivered_noted: found.delivered_below.checked_sub(1),
@@ -408,7 +421,7 @@ impl Queue {
         let behind = !state.consumers.is_empty()
             && (state.ready.len() > BACKLOG_LEN || state.ready.bytes() > BACKLOG_BYTES);
         // Messages that are to be dropped have to be read first.
-        let dropping = state.ready.is_away() && self.is_overfull(state);
+        let dropping = state.ready.has_unread() && self.is_overfull(state);
         behind || dropping || (self.keeps && self.log.is_pressed())
     }
 
@@ -586,7 +599,7 @@ impl Queue {
         }
     }
 
-    /// Takes the first message for a `basic.get`, and the number of those still ready behind it. Waits for the disk
+    /// Takes the first message for a `basic.get`. Waits for the disk
     /// when none is in memory ([`may_wait`](Self::may_wait)).
     ///
     /// With `no_ack` the message is settled at once.
@@ -598,7 +611,7 @@ impl Queue {
         no_ack: bool,
         now: u64,
         effects: &mut Effects,
-    ) -> Result<Option<(Entry, u64)>, Unreadable> {
+    ) -> Result<Option<Got>, Unreadable> {
         let mut state = self.state.lock();
         state.used_at = now;
         let mut patience = Patience::default();
@@ -606,7 +619,7 @@ impl Queue {
             while !self.drop_expired(&mut state, now, effects) {
                 MutexGuard::bump(&mut state);
             }
-            if !state.ready.is_empty_here() || !state.ready.is_away() || state.deleted {
+            if !state.ready.is_empty_here() || !state.ready.has_unread() || state.deleted {
                 break Ok(state.ready.pop_front());
             }
             if effects.dead.len() >= DEAD_MAX {
@@ -618,31 +631,40 @@ impl Queue {
             }
             self.drop_overflow(&mut state, effects);
         };
-        if let Ok(Some(entry)) = &entry {
-            self.note_delivered(&mut state, entry);
-            if no_ack {
-                if entry.logged {
-                    state.scratch.settled.push(entry.seq);
-                }
-            } else {
-                state.unacked += 1;
-                state.unacked_bytes += entry.message.body_len() as u64;
-            }
-        }
+        let got = entry.map(|entry| entry.map(|entry| self.got(&mut state, entry, no_ack)));
         self.finish(&mut state, effects);
-        Ok(entry?.map(|entry| (entry, state.ready.len() as u64)))
+        got
+    }
+
+    fn got(&self, state: &mut State, entry: Entry, no_ack: bool) -> Got {
+        if entry.logged {
+            self.note_handed_out(state, entry.seq);
+        }
+        let body_len = entry.message.body_len();
+        let mut allowance = state.ready.allowance();
+        let stays = !no_ack && allowance.take(entry.logged, body_len);
+        let message = entry.message.clone();
+        let left = state.ready.len() as u64;
+        if !no_ack {
+            state.unacked += 1;
+            state.unacked_bytes += body_len as u64;
+            state.ready.handed_out(allowance.used());
+        } else if entry.logged {
+            state.scratch.settled.push(entry.seq);
+        }
+        Got { message, outstanding: entry.outstanding(stays), left }
     }
 
     /// Whether a [`get`](Self::get) would have to read from the disk.
     #[must_use]
     pub fn may_wait(&self) -> bool {
         let state = self.state.lock();
-        state.ready.is_away() && state.ready.is_empty_here()
+        state.ready.has_unread() && state.ready.is_empty_here()
     }
 
     /// Settles messages that a consumer acknowledged; leaves `entries` empty. Gives the position at which
     /// the acknowledgements are durable.
-    pub fn ack(&self, entries: &mut Vec<Entry>) -> LogPosition {
+    pub fn ack(&self, entries: &mut Vec<Outstanding>) -> LogPosition {
         let deleted = self.forget(entries);
         let mut logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
         let mut position = LogPosition::START;
@@ -655,66 +677,73 @@ impl Queue {
     }
 
     /// Messages that were delivered are settled, one way or another; gives whether the queue has been deleted.
-    fn forget(&self, entries: &[Entry]) -> bool {
+    fn forget(&self, entries: &[Outstanding]) -> bool {
         let mut state = self.state.lock();
         state.forget_unacked(entries);
+        state.ready.charge();
         state.deleted
     }
 
     /// Puts messages that were delivered back to their places, flagged as redelivered; leaves `entries`
     /// empty. Those that came back more often than `x-delivery-limit` allows die instead.
-    pub fn requeue(&self, entries: &mut Vec<Entry>, now: u64, effects: &mut Effects) {
+    pub fn requeue(&self, entries: &mut Vec<Outstanding>, now: u64, effects: &mut Effects) {
         // One that dies of it has come back too.
         self.log_requeued(entries);
         self.requeued(entries, now, effects);
     }
 
     /// The same, when the log knows already.
-    fn requeued(&self, entries: &mut Vec<Entry>, now: u64, effects: &mut Effects) {
+    fn requeued(&self, entries: &mut Vec<Outstanding>, now: u64, effects: &mut Effects) {
         let mut state = self.state.lock();
         state.forget_unacked(entries);
         if state.deleted {
             entries.clear();
             return;
         }
-        for entry in &mut *entries {
-            entry.redelivered = true;
-            entry.returns = entry.returns.saturating_add(1);
-        }
-        if let Some(limit) = self.spec.settings.delivery_limit {
-            let too_often = |entry: &mut Entry| u64::from(entry.returns) > limit;
-            for entry in entries.extract_if(.., too_often) {
-                self.bury(&mut state, entry, DeathReason::DeliveryLimit, effects);
+        let limit = self.spec.settings.delivery_limit.unwrap_or(u64::MAX);
+        let mut back = Vec::with_capacity(entries.len());
+        for mut returned in entries.drain(..) {
+            returned.redelivered = true;
+            returned.returns = returned.returns.saturating_add(1);
+            if u64::from(returned.returns) > limit {
+                self.bury_returned(&mut state, returned, DeathReason::DeliveryLimit, effects);
+                continue;
+            }
+            match returned.into_entry() {
+                Ok(entry) => back.push(entry),
+                Err(bare) => state.ready.push_bare(&bare),
             }
         }
-        state.ready.restore(entries);
+        state.ready.restore(&mut back);
         self.drop_overflow(&mut state, effects);
         self.serve(state, now, effects);
     }
 
     /// Drops messages that a consumer rejected, or dead-letters them; leaves `entries` empty.
     /// [`Effects::position`] says when that is durable.
-    pub fn reject(&self, entries: &mut Vec<Entry>, effects: &mut Effects) {
+    pub fn reject(&self, entries: &mut Vec<Outstanding>, effects: &mut Effects) {
         let mut state = self.state.lock();
         state.forget_unacked(entries);
         if state.deleted {
             entries.clear();
         }
-        for entry in entries.drain(..) {
-            self.bury(&mut state, entry, DeathReason::Rejected, effects);
+        for rejected in entries.drain(..) {
+            self.bury_returned(&mut state, rejected, DeathReason::Rejected, effects);
         }
         effects.position = effects.position.max(self.flush_settled(&mut state));
+        self.finish(&mut state, effects);
     }
 
     /// Drops every message that is ready; gives their number.
     pub fn purge(&self) -> u64 {
         let mut state = self.state.lock();
         let count = state.ready_len();
-        let (mut entries, away) = state.ready.take_all();
+        let Everything { mut entries, bare, away } = state.ready.take_all();
         entries.extend(state.stranded.take().into_iter().map(|(entry, _)| entry));
         Records::with(|records| {
             let logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
-            records.settle(self.id, logged);
+            let doomed = state.doomed.take().filter(|dead| dead.logged).map(|dead| dead.seq);
+            records.settle(self.id, logged.chain(bare).chain(doomed));
             if let Some(range) = away {
                 records.settle_range(self.id, range);
             }
@@ -748,8 +777,9 @@ impl Queue {
         }
         state.deleted = true;
         let count = state.ready_len();
-        let (mut entries, _) = state.ready.take_all();
+        let Everything { mut entries, .. } = state.ready.take_all();
         entries.extend(state.stranded.take().into_iter().map(|(entry, _)| entry));
+        entries.extend(state.doomed.take().filter_map(|dead| dead.into_entry().ok()));
         let consumers = std::mem::take(&mut state.consumers);
         drop(state);
         for consumer in consumers {
@@ -777,7 +807,7 @@ impl Queue {
         let state = self.state.lock();
         Depth {
             ready: state.ready_len(),
-            ready_bytes: state.ready.bytes_about() + state.stranded.bytes(),
+            ready_bytes: state.ready.bytes_about() + state.stranded.bytes() + state.doomed.bytes(),
             unacked: state.unacked,
             unacked_bytes: state.unacked_bytes,
             consumers: state.consumers.len() as u64,
@@ -819,7 +849,7 @@ struct Pending {
 impl State {
     /// Messages that nobody holds, those included that only wait to be dead-lettered.
     fn ready_len(&self) -> u64 {
-        (self.ready.len() + self.stranded.len()) as u64
+        (self.ready.len() + self.stranded.len() + self.doomed.len()) as u64
     }
 
     fn has_room_for(
@@ -834,10 +864,11 @@ impl State {
             && settings.max_length_bytes.is_none_or(|max| bytes <= max)
     }
 
-    fn forget_unacked(&mut self, entries: &[Entry]) {
-        let bytes: usize = entries.iter().map(|entry| entry.message.body_len()).sum();
+    fn forget_unacked(&mut self, entries: &[Outstanding]) {
+        let bytes: u64 = entries.iter().map(|entry| u64::from(entry.body_len)).sum();
         self.unacked = self.unacked.saturating_sub(entries.len() as u64);
-        self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes as u64);
+        self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes);
+        self.ready.settled(entries.iter().map(Outstanding::charged).sum());
     }
 }
 

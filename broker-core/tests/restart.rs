@@ -11,6 +11,9 @@
     reason = "a test that panics has failed, and says where"
 )]
 
+#[path = "restart/outstanding.rs"]
+mod outstanding;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +22,7 @@ use std::time::Duration;
 use broker_core::access::PermissionSpec;
 use broker_core::arguments::{Arguments, Value};
 use broker_core::broker::Restored;
-use broker_core::consumer::{ConnectionId, ConsumerId, Entry, Fate, Run, Sink, Subscription};
+use broker_core::consumer::{ConnectionId, ConsumerId, Fate, Outstanding, Run, Sink, Subscription};
 use broker_core::exchange::{Binding, Destination, ExchangeSpec, ExchangeType};
 use broker_core::log::budget::Budget;
 use broker_core::log::{Log, StoreLog};
@@ -133,7 +136,7 @@ impl Node {
         let mut effects = Effects::default();
         let got = from.get(true, now, &mut effects);
         self.vhost().carry_out(from, &mut effects, now);
-        Ok(got?.map(|(entry, _)| entry.message.parts().body.to_vec()))
+        Ok(got?.map(|got| got.message.parts().body.to_vec()))
     }
 
     fn drain(&self, queue: &Arc<Queue>) -> Vec<Vec<u8>> {
@@ -200,7 +203,7 @@ fn numbers(bodies: &[Vec<u8>]) -> Vec<usize> {
 #[derive(Default)]
 struct Hand {
     room: Mutex<usize>,
-    got: Mutex<Vec<Entry>>,
+    got: Mutex<Vec<Outstanding>>,
 }
 
 impl Sink for Hand {
@@ -239,7 +242,10 @@ fn subscribe(queue: &Queue, room: usize) -> (Arc<Hand>, ConsumerId) {
         priority: 0,
         arguments: Arguments::new(),
     };
-    let id = queue.subscribe(subscription, |_| {}, 0, &mut Effects::default()).unwrap();
+    let mut effects = Effects::default();
+    let id = queue.subscribe(subscription, |_| {}, 0, &mut effects).unwrap();
+    // That something may expire is all that there can be.
+    effects.abandon();
     (hand, id)
 }
 
@@ -452,8 +458,8 @@ fn a_transaction_that_only_rejects_is_done_when_the_dead_letter_is_durable() {
     let (queue, dead) = dead_lettering(&node);
     node.publish(&queue, numbered(1, 10), PERSISTENT);
     node.keep();
-    let (entry, _) = queue.get(false, 0, &mut Effects::default()).unwrap().unwrap();
-    let settle = Settle { queue, fate: Fate::Rejected, entries: vec![entry] };
+    let got = queue.get(false, 0, &mut Effects::default()).unwrap().unwrap();
+    let settle = Settle { queue, fate: Fate::Rejected, entries: vec![got.outstanding] };
     let before = node.log.appended_up_to();
     let done = node.vhost().commit(&[], &mut [], vec![settle], 0).unwrap();
     assert!(done.position > before, "{:?} after {before:?}", done.position);

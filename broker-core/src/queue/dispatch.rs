@@ -124,18 +124,20 @@ impl Queue {
             return (0, false);
         };
         let no_ack = consumer.subscription.no_ack;
-        let mut run = Run::new(source, reserved, no_ack);
+        let mut run = Run::new(source, reserved, no_ack, state.ready.allowance());
         consumer.subscription.sink.deliver(consumer.subscription.slot, &mut run);
         let (taken, all) = (run.taken(), run.is_empty());
         // A sink whose connection has just ended takes nothing, whatever it promised; it is not asked again.
         let broke_promise = reserved && !all;
         let (taken_bytes, highest) = (run.taken_bytes() as u64, run.highest_logged());
+        let staying = run.staying();
         if no_ack {
             state.scratch.settled.extend(run.into_settled());
             self.flush_settled(state);
         } else {
             state.unacked += taken as u64;
             state.unacked_bytes += taken_bytes;
+            state.ready.handed_out(staying);
         }
         if let Some(highest) = highest {
             self.note_handed_out(state, highest);

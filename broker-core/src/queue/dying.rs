@@ -3,13 +3,17 @@
 //! A message that is to be dead-lettered leaves its queue at once and the log in the step in which it enters the next
 //! queue. If the log takes no messages just then, because the disk is full, it is *stranded*: it waits with its queue
 //! and is tried again by the sweep. A queue with many of those reads no more of its backlog, so that they stay few.
+//!
+//! Of a message that a consumer rejects, only the log may have more than its place. It is *doomed*: it waits until it has
+//! been read, and what dies meanwhile waits behind it, so that dead letters arrive in the order in which they died.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::arguments::Overflow;
-use super::ready::ENTRY_OCTETS;
 use super::{BATCH_MAX, DeathReason, Effects, NEVER, Queue, State};
-use crate::consumer::Entry;
+use crate::consumer::{ENTRY_OCTETS, Entry, Outstanding};
 use crate::storage::Health;
 
 /// Octets of memory for stranded messages with which a queue stops reading ahead.
@@ -52,6 +56,87 @@ impl Stranded {
     }
 }
 
+/// Messages that have died and of which the first, at least, has to be read before it can be passed on.
+#[derive(Default)]
+pub(super) struct Doomed {
+    line: VecDeque<(Outstanding, DeathReason)>,
+    /// Octets of the bodies.
+    bytes: u64,
+}
+
+impl Doomed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.line.len()
+    }
+
+    /// Octets of the bodies.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn push(&mut self, dead: Outstanding, reason: DeathReason) {
+        self.bytes += u64::from(dead.body_len);
+        self.line.push_back((dead, reason));
+    }
+
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Outstanding> {
+        self.bytes = 0;
+        std::mem::take(&mut self.line).into_iter().map(|(dead, _)| dead)
+    }
+
+    /// The number of the first, if that has to be read.
+    pub(super) fn first(&self) -> Option<u64> {
+        let (first, _) = self.line.front()?;
+        first.message.is_none().then_some(first.seq)
+    }
+
+    /// Octets to read from the first on: as far as the numbers rise, what follows is read with it.
+    pub(super) fn octets_ahead(&self, octets_max: usize) -> usize {
+        let mut last = 0;
+        let mut octets = 0;
+        for (dead, _) in &self.line {
+            if dead.seq < last || octets >= octets_max {
+                break;
+            }
+            last = dead.seq;
+            octets += dead.body_len as usize;
+        }
+        octets.min(octets_max)
+    }
+
+    /// Messages with numbers in `range` have been read: `entries` are all that were there, by number. Gives those that can
+    /// be passed on now. What was not there is in the log's damage report.
+    pub(super) fn dressed(
+        &mut self,
+        entries: &[Entry],
+        range: &Range<u64>,
+    ) -> Vec<(Entry, DeathReason)> {
+        let mut ready = Vec::new();
+        while let Some((mut dead, reason)) = self.line.pop_front() {
+            let index = entries.binary_search_by_key(&dead.seq, |entry| entry.seq).ok();
+            if dead.message.is_none() {
+                let read = index.and_then(|index| entries.get(index));
+                dead.message = read.map(|entry| entry.message.clone());
+            }
+            let body_len = u64::from(dead.body_len);
+            match dead.into_entry() {
+                Ok(entry) => ready.push((entry, reason)),
+                Err(lost) if range.contains(&lost.seq) => {}
+                Err(unread) => {
+                    self.line.push_front((unread, reason));
+                    break;
+                }
+            }
+            self.bytes -= body_len;
+        }
+        ready
+    }
+}
+
 impl Queue {
     /// Drops messages from the head while the queue is longer than it may be (`drop-head`). What is away is dropped when
     /// it has been read: see [`read_ahead`](Self::read_ahead).
@@ -91,10 +176,33 @@ impl Queue {
         reason: DeathReason,
         effects: &mut Effects,
     ) {
-        if self.spec.settings.dead_letter.is_some() {
+        if self.spec.settings.dead_letter.is_none() {
+            if entry.logged {
+                state.scratch.settled.push(entry.seq);
+            }
+        } else if state.doomed.is_empty() {
             effects.dead.push((entry, reason));
-        } else if entry.logged {
-            state.scratch.settled.push(entry.seq);
+        } else {
+            // As long as it waits, memory need not hold what the log has.
+            let in_memory = !entry.logged;
+            state.doomed.push(entry.outstanding(in_memory), reason);
+        }
+    }
+
+    /// The same with a message that a consumer had.
+    pub(super) fn bury_returned(
+        &self,
+        state: &mut State,
+        returned: Outstanding,
+        reason: DeathReason,
+        effects: &mut Effects,
+    ) {
+        match returned.into_entry() {
+            Ok(entry) => self.bury(state, entry, reason, effects),
+            Err(bare) if self.spec.settings.dead_letter.is_some() => {
+                state.doomed.push(bare, reason);
+            }
+            Err(bare) => state.scratch.settled.push(bare.seq),
         }
     }
 
@@ -181,6 +289,6 @@ impl State {
 
     /// Whether it takes a look at the disk to know when the first message expires.
     fn is_unread(&self) -> bool {
-        self.ready.is_away() && self.ready.is_empty_here()
+        self.ready.has_unread() && self.ready.is_empty_here()
     }
 }

@@ -1,7 +1,7 @@
 //! What a queue tells the log: messages that enter, leave and come back, and how far they were handed out.
 
 use super::{Queue, State};
-use crate::consumer::{Entry, Place};
+use crate::consumer::{Outstanding, Place};
 use crate::log::LogPosition;
 use crate::log::records::Records;
 use crate::message::Publication;
@@ -53,7 +53,7 @@ impl Queue {
         position
     }
 
-    pub(super) fn log_requeued(&self, entries: &[Entry]) {
+    pub(super) fn log_requeued(&self, entries: &[Outstanding]) {
         if !self.keeps || self.is_deleted() {
             return;
         }
@@ -65,13 +65,6 @@ impl Queue {
                 // One that cannot be noted down counts one return less after a restart.
                 records.append(&*self.log, &[]).ok();
             });
-        }
-    }
-
-    /// A message has been handed out with `basic.get`.
-    pub(super) fn note_delivered(&self, state: &mut State, entry: &Entry) {
-        if entry.logged {
-            self.note_handed_out(state, entry.seq);
         }
     }
 

@@ -68,7 +68,7 @@ pub enum Loaded {
 impl Queue {
     /// Reads more of the backlog if somebody needs it soon and nobody does so already.
     pub(super) fn load_if_wanted(&self, state: &mut State) {
-        if self.wants_load(state) && !state.loading {
+        if (state.wants_doomed() || self.wants_load(state)) && !state.loading {
             state.loading = true;
             self.log.load_soon(self.me.clone());
         }
@@ -97,15 +97,15 @@ impl Queue {
         let mut result = Loaded::Enough;
         for turn in 0..LOADS_IN_A_ROW {
             let mut state = self.state.lock();
-            let read = self.load(&mut state);
             let mut effects = Effects::default();
+            let read = self.load(&mut state) & self.load_doomed(&mut state, &mut effects);
             // As when messages enter: consumers go first, and then the queue may be too long. It may have become so
             // while its head was away.
             while self.dispatch(&mut state, now, &mut effects) {
                 MutexGuard::bump(&mut state);
             }
             self.drop_overflow(&mut state, &mut effects);
-            let goes_on = read && self.wants_load(&state);
+            let goes_on = read && (state.wants_doomed() || self.wants_load(&state));
             let last = turn + 1 == LOADS_IN_A_ROW;
             // As long as this thread goes on nobody else is asked to.
             state.loading = (goes_on && !last) || !read;
@@ -153,10 +153,13 @@ impl Queue {
 
     /// Reads one block into the line; gives whether the disk could be read. The lock is free meanwhile.
     fn load(&self, state: &mut MutexGuard<'_, State>) -> bool {
-        if !state.ready.is_away() {
+        if !state.ready.has_unread() {
             return true;
         }
-        let (from, until) = state.ready.away_range();
+        let (away_from, until) = state.ready.away_range();
+        let bare = state.ready.first_bare();
+        let from = bare.unwrap_or(away_from);
+        let next_seq = state.next_seq;
         let overfull = self.is_overfull(state);
         let many = !state.consumers.is_empty() || self.spec.settings.message_ttl.is_some();
         let regardless = self.spec.settings.max_priority.is_some() || overfull;
@@ -168,6 +171,12 @@ impl Queue {
         };
         let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
         let Ok(block) = read else { return false };
+        if bare.is_some() {
+            let next = block.as_ref().map_or(next_seq, |block| block.next);
+            let mut entries = block.map(|block| self.entries_of(state, &block)).unwrap_or_default();
+            state.ready.dressed(&mut entries, from..next);
+            return true;
+        }
         let (is_from, is_until) = state.ready.away_range();
         if !state.ready.is_away() || is_from != from || state.deleted {
             return true;
@@ -182,6 +191,23 @@ impl Queue {
                 state.ready.returned(&mut entries, next);
             }
         }
+        true
+    }
+
+    /// Reads messages that wait for it to be dead-lettered; gives whether the disk could be read. The lock is free
+    /// meanwhile.
+    fn load_doomed(&self, state: &mut MutexGuard<'_, State>, effects: &mut Effects) -> bool {
+        let Some(from) = state.doomed.first().filter(|_| state.wants_doomed()) else {
+            return true;
+        };
+        let next_seq = state.next_seq;
+        let octets = state.doomed.octets_ahead(LOAD_OCTETS);
+        let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
+        let Ok(block) = read else { return false };
+        // What was published meanwhile is not in it.
+        let next = block.as_ref().map_or(next_seq, |block| block.next);
+        let entries = block.map(|block| self.entries_of(state, &block)).unwrap_or_default();
+        effects.dead.append(&mut state.doomed.dressed(&entries, &(from..next)));
         true
     }
 
@@ -208,5 +234,12 @@ impl Queue {
             })
         });
         stored.collect()
+    }
+}
+
+impl State {
+    /// Whether messages have to be read to be dead-lettered.
+    fn wants_doomed(&self) -> bool {
+        self.doomed.first().is_some() && !self.stranded.is_full() && !self.deleted
     }
 }

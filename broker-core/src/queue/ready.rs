@@ -4,14 +4,20 @@
 //! A long backlog of messages that the log holds stays there, but for its beginning. Such messages are *away*: the
 //! queue knows from which number on they are, and how many; which of the numbers are taken the log
 //! knows. Transient messages among them have no other place than memory and wait *between* them. What is read back
-//! joins the line in order. A queue with priority levels keeps everything in memory, since its order is not that of
+//! joins the line in order.
+//!
+//! What a consumer had and gives back may be *bare*: only the log has the message. It stands in its old place all the
+//! same, so that nothing behind it goes out before it has been read again.
+//!
+//! A queue with priority levels keeps everything in memory, since its order is not that of
 //! the log; only after a restart is its backlog away until it has been read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::NEVER;
-use crate::consumer::{Entry, Place};
+use crate::consumer::{Allowance, Entry, Outstanding, Place};
 use crate::log::budget::Budget;
 use crate::message::Publication;
 use crate::storage::SeqRange;
@@ -22,8 +28,8 @@ const RESIDENT_MAX: u64 = 4 * 1024 * 1024;
 /// When fewer octets than this are left in memory, more are read back.
 const RESIDENT_LOW: u64 = 256 * 1024;
 
-/// What a message in memory takes besides its body, about.
-pub(super) const ENTRY_OCTETS: u64 = 192;
+/// Octets of logged messages that consumers have and a queue keeps in memory; beyond, only the log does.
+const OUTSTANDING_MAX: u64 = 256 * 1024;
 
 /// The budget is told of changes of at least this many octets.
 const CHARGE_STEP: u64 = 64 * 1024;
@@ -41,8 +47,12 @@ pub(super) struct Ready {
     bytes: u64,
     found: FoundBacklog,
     away: Away,
+    /// By number, all of them below those that are away.
+    bare: BTreeMap<u64, Bare>,
     /// Octets that logged messages in memory take.
     resident: u64,
+    /// The same of those that consumers have.
+    outstanding: u64,
     /// Of those, what the budget knows of.
     charged: u64,
     budget: Arc<Budget>,
@@ -69,8 +79,20 @@ struct FoundBacklog {
     bytes: u64,
 }
 
-const fn resident_octets(body_len: usize) -> u64 {
-    body_len as u64 + ENTRY_OCTETS
+/// A message that came back from a consumer and that only the log has.
+struct Bare {
+    body_len: u32,
+    returns: u16,
+}
+
+/// Everything that was ready.
+pub(super) struct Everything {
+    /// What was in memory.
+    pub(super) entries: Vec<Entry>,
+    /// Numbers of messages that only the log has.
+    pub(super) bare: Vec<u64>,
+    /// In this range the log has more.
+    pub(super) away: Option<SeqRange>,
 }
 
 impl Ready {
@@ -82,7 +104,9 @@ impl Ready {
             bytes: 0,
             found: FoundBacklog::default(),
             away: Away::default(),
+            bare: BTreeMap::new(),
             resident: 0,
+            outstanding: 0,
             charged: 0,
             budget,
         }
@@ -98,7 +122,7 @@ impl Ready {
 
     pub(super) fn len(&self) -> usize {
         let away = usize::try_from(self.away.len).unwrap_or(usize::MAX);
-        (self.here + self.away.between.len()).saturating_add(away)
+        (self.here + self.bare.len() + self.away.between.len()).saturating_add(away)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -106,8 +130,15 @@ impl Ready {
     }
 
     /// Whether nothing can be taken without reading first.
-    pub(super) const fn is_empty_here(&self) -> bool {
-        self.here == 0
+    pub(super) fn is_empty_here(&self) -> bool {
+        self.here == 0 || self.is_blocked()
+    }
+
+    /// Whether a bare message stands before all that are in memory.
+    fn is_blocked(&self) -> bool {
+        let Some((first, _)) = self.bare.first_key_value() else { return false };
+        let front = self.levels.iter().find_map(VecDeque::front);
+        front.is_none_or(|front| first < &front.seq)
     }
 
     /// Octets of the bodies, as far as they are known: never too many.
@@ -122,12 +153,23 @@ impl Ready {
 
     /// Whether more should be read back before what is here has gone.
     pub(super) fn runs_low(&self) -> bool {
-        self.is_away() && (self.resident < RESIDENT_LOW || self.levels.len() > 1)
+        let low = self.resident < RESIDENT_LOW || self.levels.len() > 1 || self.is_blocked();
+        low && self.has_unread()
     }
 
-    /// Whether some messages are away.
+    /// Whether there are messages that would have to be read first, or stand behind such.
+    pub(super) fn has_unread(&self) -> bool {
+        self.is_away() || !self.bare.is_empty()
+    }
+
+    /// Whether messages at the end are away.
     pub(super) fn is_away(&self) -> bool {
         self.away.len > 0 || !self.away.between.is_empty()
+    }
+
+    /// The number of the first bare message.
+    pub(super) fn first_bare(&self) -> Option<u64> {
+        self.bare.first_key_value().map(|(seq, _)| *seq)
     }
 
     /// The numbers that are away: from, and until, exclusively.
@@ -145,7 +187,7 @@ impl Ready {
         self.here += 1;
         self.bytes += body_len as u64;
         if entry.logged {
-            self.resident += resident_octets(body_len);
+            self.resident += Allowance::cost(body_len);
         }
     }
 
@@ -154,16 +196,61 @@ impl Ready {
         self.here -= 1;
         self.bytes -= body_len as u64;
         if entry.logged {
-            self.resident -= resident_octets(body_len);
+            self.resident -= Allowance::cost(body_len);
         }
     }
 
     /// Tells the budget what memory is in use, when that has changed enough.
     pub(super) fn charge(&mut self) {
-        let idle = self.resident == 0 && self.charged > 0;
-        if idle || self.resident.abs_diff(self.charged) >= CHARGE_STEP {
-            self.budget.replace(self.charged, self.resident);
-            self.charged = self.resident;
+        let used = self.resident + self.outstanding;
+        let idle = used == 0 && self.charged > 0;
+        if idle || used.abs_diff(self.charged) >= CHARGE_STEP {
+            self.budget.replace(self.charged, used);
+            self.charged = used;
+        }
+    }
+
+    /// How much of what is handed out next may stay in memory. The order of a queue with priority levels is not that of
+    /// the log, so that there all of it does.
+    pub(super) fn allowance(&self) -> Allowance {
+        Allowance::new(match self.levels.len() {
+            1 if self.budget.is_spent() => 0,
+            1 => OUTSTANDING_MAX.saturating_sub(self.outstanding),
+            _ => u64::MAX,
+        })
+    }
+
+    /// Consumers have so many more octets of logged messages, or, when they have settled some, so many fewer.
+    pub(super) fn handed_out(&mut self, octets: u64) {
+        self.outstanding += octets;
+    }
+
+    pub(super) fn settled(&mut self, octets: u64) {
+        self.outstanding = self.outstanding.saturating_sub(octets);
+    }
+
+    /// A message is back of which only the log has more than its place.
+    pub(super) fn push_bare(&mut self, returned: &Outstanding) {
+        self.bytes += u64::from(returned.body_len);
+        let (body_len, returns) = (returned.body_len, returned.returns);
+        self.bare.insert(returned.seq, Bare { body_len, returns });
+    }
+
+    /// Messages with numbers in `range` have been read, among them bare ones: `entries` are all that were there. Leaves
+    /// `entries` empty. What was not there is in the log's damage report.
+    pub(super) fn dressed(&mut self, entries: &mut Vec<Entry>, range: Range<u64>) {
+        entries.retain_mut(|entry| {
+            let Some(bare) = self.bare.remove(&entry.seq) else { return false };
+            self.bytes -= u64::from(bare.body_len);
+            entry.redelivered = true;
+            entry.returns = bare.returns;
+            true
+        });
+        self.restore(entries);
+        while let Some((&lost, _)) = self.bare.range(range.clone()).next()
+            && let Some(bare) = self.bare.remove(&lost)
+        {
+            self.bytes -= u64::from(bare.body_len);
         }
     }
 
@@ -186,7 +273,7 @@ impl Ready {
             return;
         }
         let full = || {
-            self.resident + resident_octets(body_len) > RESIDENT_MAX
+            self.resident + Allowance::cost(body_len) > RESIDENT_MAX
                 || (self.here > 0 && self.budget.is_spent())
         };
         if !is_away && !full() {
@@ -278,6 +365,9 @@ impl Ready {
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
+        if self.is_blocked() {
+            return None;
+        }
         let line = self.levels.iter_mut().rev().find(|line| !line.is_empty())?;
         let entry = line.pop_front()?;
         if line.len() < SHRINK_BELOW && line.capacity() > 8 * SHRINK_BELOW {
@@ -291,10 +381,11 @@ impl Ready {
     /// at least, `max` at most.
     pub(super) fn count_within(&self, max: usize, bytes: usize, now: u64) -> usize {
         let mut left = bytes;
+        let bare = self.first_bare().unwrap_or(u64::MAX);
         let lines = self.levels.iter().rev().flatten().take(max);
         let fitting = lines.take_while(|entry| {
             let len = entry.message.body_len();
-            let fits = len <= left && entry.expires_at > now;
+            let fits = len <= left && entry.expires_at > now && entry.seq < bare;
             left = left.saturating_sub(len);
             fits
         });
@@ -303,6 +394,9 @@ impl Ready {
 
     /// Takes a message at the head of a level whose time has come.
     pub(super) fn pop_expired(&mut self, now: u64) -> Option<Entry> {
+        if self.is_blocked() {
+            return None;
+        }
         let expired =
             |line: &&mut VecDeque<Entry>| line.front().is_some_and(|entry| entry.expires_at <= now);
         let entry = self.levels.iter_mut().find(expired)?.pop_front()?;
@@ -312,6 +406,9 @@ impl Ready {
 
     /// When the first message at the head of a level expires.
     pub(super) fn next_expiry(&self) -> u64 {
+        if self.is_blocked() {
+            return NEVER;
+        }
         let heads = self.levels.iter().filter_map(VecDeque::front);
         heads.map(|entry| entry.expires_at).min().unwrap_or(NEVER)
     }
@@ -352,27 +449,29 @@ impl Ready {
         }
     }
 
-    /// Takes everything: the messages in memory, and the range of numbers in which the log has more.
-    pub(super) fn take_all(&mut self) -> (Vec<Entry>, Option<SeqRange>) {
-        let mut all = Vec::with_capacity(self.here + self.away.between.len());
+    /// Takes everything.
+    pub(super) fn take_all(&mut self) -> Everything {
+        let mut entries = Vec::with_capacity(self.here + self.away.between.len());
         for line in self.levels.iter_mut().rev() {
-            all.extend(std::mem::take(line));
+            entries.extend(std::mem::take(line));
         }
         let away = std::mem::take(&mut self.away);
-        all.extend(away.between);
+        entries.extend(away.between);
+        let bare = std::mem::take(&mut self.bare).into_keys().collect();
         self.here = 0;
         self.bytes = 0;
         self.found.bytes = 0;
         self.resident = 0;
         self.charge();
         let range = SeqRange { first: away.from, last: away.until.saturating_sub(1) };
-        (all, (away.len > 0).then_some(range))
+        Everything { entries, bare, away: (away.len > 0).then_some(range) }
     }
 }
 
 impl Drop for Ready {
     fn drop(&mut self) {
         self.resident = 0;
+        self.outstanding = 0;
         self.charge();
     }
 }

@@ -37,7 +37,7 @@ impl Drop for Undone {
 #[derive(Default)]
 struct Hand {
     room: Mutex<usize>,
-    got: Mutex<Vec<Entry>>,
+    got: Mutex<Vec<Outstanding>>,
     cancelled: Mutex<bool>,
 }
 
@@ -47,11 +47,11 @@ impl Hand {
     }
 
     fn bodies(&self) -> Vec<String> {
-        let body = |entry: &Entry| String::from_utf8(entry.message.parts().body.to_vec()).unwrap();
+        let body = |kept: &Outstanding| body_of(kept.message.as_ref().unwrap());
         self.got.lock().iter().map(body).collect()
     }
 
-    fn take(&self, count: usize) -> Vec<Entry> {
+    fn take(&self, count: usize) -> Vec<Outstanding> {
         let mut got = self.got.lock();
         let count = count.min(got.len());
         *self.room.lock() += count;
@@ -129,11 +129,14 @@ fn publish(queue: &Queue, bodies: &[&str]) -> Undone {
     effects
 }
 
+fn body_of(message: &Message) -> String {
+    String::from_utf8(message.parts().body.to_vec()).unwrap()
+}
+
 fn drain(queue: &Queue) -> Vec<String> {
     let mut effects = Undone::default();
-    let body = |entry: Entry| String::from_utf8(entry.message.parts().body.to_vec()).unwrap();
     std::iter::from_fn(|| queue.get(true, 0, &mut effects).unwrap())
-        .map(|(entry, _)| body(entry))
+        .map(|got| body_of(&got.message))
         .collect()
 }
 
@@ -226,8 +229,9 @@ fn what_comes_back_stands_in_its_old_place_and_is_flagged() {
     let mut effects = Undone::default();
     queue.cancel(id, 0, &mut effects);
     queue.requeue(&mut entries, 0, &mut effects);
-    let (first, left) = queue.get(false, 0, &mut effects).unwrap().unwrap();
-    assert_eq!((first.message.parts().body, first.redelivered, left), (&b"1"[..], true, 3));
+    let first = queue.get(false, 0, &mut effects).unwrap().unwrap();
+    assert_eq!((body_of(&first.message).as_str(), first.left), ("1", 3));
+    assert!(first.outstanding.redelivered);
     assert_eq!(drain(&queue), ["2", "3", "4"]);
 }
 
@@ -391,8 +395,8 @@ fn a_message_that_comes_back_too_often_dies() {
     publish(&queue, &["1"]);
     let mut effects = Undone::default();
     for still_there in [true, false] {
-        let (entry, _) = queue.get(false, 0, &mut effects).unwrap().unwrap();
-        queue.requeue(&mut vec![entry], 0, &mut effects);
+        let got = queue.get(false, 0, &mut effects).unwrap().unwrap();
+        queue.requeue(&mut vec![got.outstanding], 0, &mut effects);
         assert_eq!(queue.depth().ready == 1, still_there);
     }
 }
@@ -482,7 +486,7 @@ proptest::proptest! {
                     model.ready.clear();
                 }
                 Action::Get => {
-                    let got = queue.get(true, 0, &mut effects).unwrap().map(|(entry, _)| entry.seq);
+                    let got = queue.get(true, 0, &mut effects).unwrap().map(|got| got.outstanding.seq);
                     proptest::prop_assert_eq!(got, model.ready.pop_front());
                 }
             }

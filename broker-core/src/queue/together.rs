@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::{DeathReason, Effects, LogPosition, Pending, Queue, QueueId, State};
-use crate::consumer::{Entry, Fate, Place};
+use crate::consumer::{Entry, Fate, Outstanding, Place};
 use crate::log::records::Records;
 use crate::message::Publication;
 use crate::storage::{MessageRef, StorageError};
@@ -32,16 +32,19 @@ pub struct Settle {
     /// What becomes of them.
     pub fate: Fate,
     /// The deliveries.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Outstanding>,
 }
+
+/// Numbers of messages that the log holds.
+pub(crate) type Seqs = SmallVec<[u64; 8]>;
 
 /// What the log is told of messages that were delivered from a queue, in the same step.
 #[derive(Debug)]
-pub(crate) enum Settlement<'s> {
+pub(crate) enum Settlement {
     /// They leave for good: acknowledged, dropped, or dead-lettered.
-    Gone(QueueId, &'s [Entry]),
+    Gone(QueueId, Seqs),
     /// They come back.
-    Requeued(QueueId, &'s [Entry]),
+    Requeued(QueueId, Seqs),
 }
 
 /// What became of a step.
@@ -95,7 +98,7 @@ impl VirtualHost {
         settles: Vec<Settle>,
         now: u64,
     ) -> Result<Outcome, StorageError> {
-        let noted: Vec<Settlement<'_>> = settles.iter().filter_map(Settle::noted).collect();
+        let noted: Vec<Settlement> = settles.iter().filter_map(Settle::noted).collect();
         let mut done =
             self.publish_together_with(publications, shares, &noted, now, |queue, dead| {
                 self.dead_letter(queue, dead, now);
@@ -124,7 +127,7 @@ impl VirtualHost {
         &self,
         publications: &[Publication<'_>],
         shares: &mut [Share],
-        settled: &[Settlement<'_>],
+        settled: &[Settlement],
         now: u64,
         mut dying: impl FnMut(&Arc<Queue>, Vec<(Entry, DeathReason)>),
     ) -> Result<Outcome, StorageError> {
@@ -179,7 +182,7 @@ impl VirtualHost {
         &self,
         publications: &[Publication<'_>],
         parts: &[Part<'_>],
-        settled: &[Settlement<'_>],
+        settled: &[Settlement],
         now: u64,
     ) -> Result<LogPosition, StorageError> {
         let log = self.log();
@@ -202,15 +205,12 @@ impl VirtualHost {
                 }
             }
             for settlement in settled {
-                let logged = |entries: &'_ [Entry]| -> SmallVec<[u64; 8]> {
-                    entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq).collect()
-                };
                 match settlement {
-                    Settlement::Gone(queue, entries) => {
-                        records.settle(*queue, logged(entries).into_iter());
+                    Settlement::Gone(queue, seqs) => {
+                        records.settle(*queue, seqs.iter().copied());
                     }
-                    Settlement::Requeued(queue, entries) => {
-                        records.requeued(*queue, logged(entries).into_iter());
+                    Settlement::Requeued(queue, seqs) => {
+                        records.requeued(*queue, seqs.iter().copied());
                     }
                 }
             }
@@ -226,11 +226,14 @@ impl VirtualHost {
 
 impl Settle {
     /// What the log is told; a rejected message leaves it when it enters the next queue.
-    fn noted(&self) -> Option<Settlement<'_>> {
+    fn noted(&self) -> Option<Settlement> {
+        let logged = || self.entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
         match self.fate {
             Fate::Rejected if self.queue.dead_letters() => None,
-            Fate::Acked | Fate::Rejected => Some(Settlement::Gone(self.queue.id, &self.entries)),
-            Fate::Requeued => Some(Settlement::Requeued(self.queue.id, &self.entries)),
+            Fate::Acked | Fate::Rejected => {
+                Some(Settlement::Gone(self.queue.id, logged().collect()))
+            }
+            Fate::Requeued => Some(Settlement::Requeued(self.queue.id, logged().collect())),
         }
     }
 }
@@ -241,7 +244,7 @@ impl Queue {
     }
 
     /// Deliveries have gone, and the log knows; leaves `entries` empty.
-    fn acked(&self, entries: &mut Vec<Entry>) {
+    fn acked(&self, entries: &mut Vec<Outstanding>) {
         self.forget(entries);
         entries.clear();
     }

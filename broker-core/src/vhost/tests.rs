@@ -289,8 +289,8 @@ fn a_dead_letter_says_where_it_died_and_why() {
     publish(&vhost, &short, 0);
     vhost.sweep(5);
     assert_eq!(short.depth().ready, 0);
-    let (entry, _) = graveyard.get(true, 5, &mut Effects::default()).unwrap().unwrap();
-    let parts = entry.message.parts();
+    let got = graveyard.get(true, 5, &mut Effects::default()).unwrap().unwrap();
+    let parts = got.message.parts();
     assert_eq!((parts.exchange, parts.routing_key), (&b""[..], &b"graveyard"[..]));
     let properties = summarise(parts.properties).unwrap();
     let Some(Header::Array(mut deaths)) = properties.headers_reader().get(b"x-death") else {

@@ -19,6 +19,7 @@ impl World {
     pub(crate) fn begin_deed(&mut self) {
         self.changes.clear();
         self.is_mixed = false;
+        self.is_unread = false;
         self.refused_before = self.node().log.refused();
     }
 
@@ -128,14 +129,15 @@ impl World {
         }
         for consumer in &self.consumers {
             let list = delivered.entry(consumer.name).or_default();
-            list.extend(consumer.hand.take().into_iter().map(|entry| Delivered {
+            list.extend(consumer.hand.take().into_iter().map(|got| Delivered {
                 name: consumer.name,
-                entry,
+                message: got.message,
+                entry: got.outstanding,
                 consumer: Some(consumer.number),
                 no_ack: consumer.no_ack,
             }));
         }
-        let is_refused = self.refusals() > 0;
+        let is_refused = self.refusals() > 0 || self.is_unread;
         for name in self.in_order() {
             let mut list = delivered.remove(name).unwrap_or_default();
             // Several consumers have taken turns.
@@ -179,11 +181,11 @@ impl World {
             if self.is_mixed
                 && let Some(next) = delivered.front()
             {
-                let identity = Identity::of(&next.entry.message)?;
+                let identity = Identity::of(&next.message)?;
                 head = self.swap(name, head, &identity);
             }
             let is_next = match delivered.front() {
-                Some(next) => Identity::of(&next.entry.message)? == head.identity,
+                Some(next) => Identity::of(&next.message)? == head.identity,
                 None => false,
             };
             if is_next && let Some(next) = delivered.pop_front() {
@@ -200,7 +202,7 @@ impl World {
         match delivered.front() {
             None => Ok(()),
             Some(next) => {
-                Err(format!("queue {name} has delivered {:?}", Identity::of(&next.entry.message)))
+                Err(format!("queue {name} has delivered {:?}", Identity::of(&next.message)))
             }
         }
     }
@@ -215,7 +217,7 @@ impl World {
     }
 
     fn delivered(&mut self, delivered: Delivered, mut placed: Placed) -> Result<(), String> {
-        let Delivered { name, entry, consumer, no_ack } = delivered;
+        let Delivered { name, entry, consumer, no_ack, .. } = delivered;
         let logged = self.is_logged(name, &placed);
         let expected = (placed.redelivered, placed.returns, logged);
         if (entry.redelivered, entry.returns, entry.logged) != expected {

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_core::consumer::{Entry, Fate};
+use broker_core::consumer::{Fate, Outstanding};
 use broker_core::name::{ExchangeName, QueueName};
-use broker_core::queue::{Effects, Queue, Settle, Share};
+use broker_core::queue::{Effects, Got, Queue, Settle, Share};
 use broker_core::storage::{Health, StorageError};
 use broker_core::{Attributes, Message, Publication};
 use proto_amqp::properties;
@@ -251,7 +251,13 @@ impl World {
             Err(error) => return Err(format!("queue {name}: {error}")),
         };
         let is_empty = got.is_none();
-        let got = got.map(|(entry, _)| Delivered { name, entry, consumer: None, no_ack });
+        let got = got.map(|Got { message, outstanding: entry, .. }| Delivered {
+            name,
+            message,
+            entry,
+            consumer: None,
+            no_ack,
+        });
         self.end_deed(got.into_iter().collect())?;
         if is_empty && !self.is_faulty && !self.must_crash && !self.live[name].ready.is_empty() {
             return Err(format!(
@@ -349,6 +355,10 @@ impl World {
     }
 
     fn reject(&mut self) -> Done {
+        self.load_all()?;
+        if self.must_crash {
+            return Ok(());
+        }
         let Some((name, queue, held)) = self.take_held() else { return Ok(()) };
         self.begin_deed();
         let mut effects = Effects::default();
@@ -357,11 +367,16 @@ impl World {
             self.bury(name, &placed);
         }
         self.carry_out(&queue, &mut effects);
+        self.read_returned();
         self.resume(&held);
         self.end_deed(Vec::new())
     }
 
     pub(crate) fn requeue(&mut self) -> Done {
+        self.load_all()?;
+        if self.must_crash {
+            return Ok(());
+        }
         let Some((name, queue, held)) = self.take_held() else { return Ok(()) };
         self.begin_deed();
         let mut effects = Effects::default();
@@ -371,6 +386,7 @@ impl World {
         self.change(Change { returned, ..Change::default() });
         self.put_back(name, placed);
         self.carry_out(&queue, &mut effects);
+        self.read_returned();
         self.resume(&held);
         self.end_deed(Vec::new())
     }
@@ -391,6 +407,10 @@ impl World {
 
     /// A transaction: publications to some queues and settlements in others.
     fn commit(&mut self) -> Done {
+        self.load_all()?;
+        if self.must_crash {
+            return Ok(());
+        }
         let count = self.random.random_range(0..4);
         let fresh = self.fresh(count);
         let mut all: Vec<(usize, Name)> = Vec::new();
@@ -443,6 +463,9 @@ impl World {
                     self.put_back(name, placed);
                 }
             }
+        }
+        if settles.iter().any(|(_, _, fate, _)| *fate != Fate::Acked) {
+            self.read_returned();
         }
         for (_, _, _, held) in &settles {
             self.resume(held);
@@ -511,6 +534,6 @@ impl World {
     }
 }
 
-fn entries_of(held: &[Held]) -> Vec<Entry> {
+fn entries_of(held: &[Held]) -> Vec<Outstanding> {
     held.iter().map(|held| held.entry.clone()).collect()
 }

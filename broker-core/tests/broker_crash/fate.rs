@@ -51,6 +51,19 @@ impl World {
         }
     }
 
+    /// Of messages that come back only the log may have some, and those that are to die of it are read first. Here that
+    /// is done at once: the plain queues know no time between. Nobody else may wait for a load then.
+    pub(crate) fn read_returned(&mut self) {
+        let log = Arc::clone(&self.node().log);
+        for _ in 0..LOADS_MAX {
+            if !log.is_asked() {
+                break;
+            }
+            log.load_one(self.now());
+        }
+        self.is_unread = self.is_faulty && log.is_asked();
+    }
+
     /// Reads, sweeps and commits until nothing is due.
     pub(crate) fn rest(&mut self) -> Done {
         for _ in 0..3 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use broker_core::exchange::Destination;
-use broker_core::queue::{Effects, Queue};
+use broker_core::queue::{Effects, Got, Queue};
 
 use crate::hand::Hand;
 use crate::plain::{
@@ -60,10 +60,10 @@ fn drain(node: &Node, queue: &Queue) -> Result<Vec<FoundMessage>, String> {
     let subscribed = queue.subscribe(hand.subscription(false), |_| {}, 0, &mut effects);
     subscribed.map_err(|error| error.to_string())?;
     while node.log.load_one(0) {}
-    for entry in hand.take() {
-        octets += entry.message.body_len() as u64;
+    for Got { message, outstanding: entry, .. } in hand.take() {
+        octets += message.body_len() as u64;
         let (redelivered, returns) = (entry.redelivered, entry.returns);
-        let identity = Identity::of(&entry.message)?;
+        let identity = Identity::of(&message)?;
         messages.push(FoundMessage { identity, redelivered, returns });
     }
     let after = queue.depth();

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use broker_core::arguments::Arguments;
-use broker_core::consumer::{Entry, Run, Sink, Subscription};
+use broker_core::consumer::{Run, Sink, Subscription};
+use broker_core::queue::Got;
+use broker_core::{Attributes, Message};
 use parking_lot::Mutex;
 
 #[derive(Default)]
 pub(crate) struct Hand {
     room: Mutex<usize>,
-    got: Mutex<Vec<Entry>>,
+    got: Mutex<Vec<Got>>,
 }
 
 impl Hand {
@@ -22,7 +24,7 @@ impl Hand {
     }
 
     /// What has come since the last look.
-    pub(crate) fn take(&self) -> Vec<Entry> {
+    pub(crate) fn take(&self) -> Vec<Got> {
         std::mem::take(&mut *self.got.lock())
     }
 
@@ -57,7 +59,13 @@ impl Sink for Hand {
             if !is_reserved {
                 *room -= 1;
             }
-            self.got.lock().push(delivery.keep());
+            // From what is sent: of what is kept only the log may have the message.
+            let parts = delivery.parts();
+            let body = parts.body.to_vec();
+            let attributes = Attributes::default();
+            let message =
+                Message::new(parts.exchange, parts.routing_key, parts.properties, body, attributes);
+            self.got.lock().push(Got { message, outstanding: delivery.keep(), left: 0 });
         }
     }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use broker_core::arguments::{Arguments, Value};
-use broker_core::consumer::Entry;
+use broker_core::consumer::Outstanding;
 use broker_core::name::QueueName;
-use broker_core::queue::{Effects, Queue};
+use broker_core::queue::{Effects, Got, Queue};
 use broker_core::storage::sim_fs::{Fault, Operation, SimFs};
 use broker_core::storage::{Batch, Engine, MessageRef, Options, SeqRange};
 use broker_core::vhost::QueueDeclaration;
@@ -67,14 +67,19 @@ fn publish(node: &Node, queue: &Arc<Queue>, numbers: std::ops::Range<u8>) {
     node.vhost.carry_out(queue, &mut effects, 0);
 }
 
-fn get(queue: &Queue, count: usize) -> Vec<Entry> {
+fn get(queue: &Queue, count: usize) -> Vec<Got> {
     let mut effects = Effects::default();
-    let got = || Some(queue.get(false, 0, &mut effects).unwrap()?.0);
+    let got = || queue.get(false, 0, &mut effects).unwrap();
     std::iter::from_fn(got).take(count).collect()
 }
 
-fn numbers(entries: &[Entry]) -> Vec<u8> {
-    entries.iter().map(|entry| entry.message.parts().body[0]).collect()
+/// The same, as a consumer keeps them.
+fn held(queue: &Queue, count: usize) -> Vec<Outstanding> {
+    get(queue, count).into_iter().map(|got| got.outstanding).collect()
+}
+
+fn numbers(got: &[Got]) -> Vec<u8> {
+    got.iter().map(|got| got.message.parts().body[0]).collect()
 }
 
 fn target(queue: &str) -> [(&'static str, Value); 2] {
@@ -107,7 +112,7 @@ fn what_comes_back_to_a_queue_that_refuses_pushes_nothing_out() {
     let refuses = [("x-max-length", Value::Long(2)), ("x-overflow", Value::text("reject-publish"))];
     let queue = declare(&node, "q", &refuses);
     publish(&node, &queue, 1..3);
-    let mut held = get(&queue, 2);
+    let mut held = held(&queue, 2);
     publish(&node, &queue, 3..5);
     queue.requeue(&mut held, 0, &mut Effects::default());
     assert_eq!(numbers(&get(&queue, 9)), [1, 2, 3, 4]);
@@ -139,7 +144,7 @@ fn an_empty_queue_has_no_octets_after_a_restart_either() {
     let node = start(&fs);
     let queue = declare(&node, "q", &[]);
     publish(&node, &queue, 1..3);
-    let mut held = get(&queue, 2);
+    let mut held = held(&queue, 2);
     queue.requeue(&mut held.drain(..1).collect(), 0, &mut Effects::default());
     queue.ack(&mut held);
     drop(queue);

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::consumer::{ConnectionId, ConsumerId, Entry};
+use broker_core::Message;
+use broker_core::consumer::{ConnectionId, ConsumerId, Outstanding};
 use broker_core::log::Log;
 use broker_core::name::QueueName;
 use broker_core::queue::Queue;
@@ -63,7 +64,7 @@ pub(crate) struct Held {
     pub(crate) name: Name,
     pub(crate) order: u64,
     pub(crate) queue: Arc<Queue>,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Outstanding,
     /// Number of the consumer that has it; none after `basic.get`.
     pub(crate) consumer: Option<u64>,
 }
@@ -81,7 +82,8 @@ pub(crate) struct Consumer {
 /// A message on its way out of the broker.
 pub(crate) struct Delivered {
     pub(crate) name: Name,
-    pub(crate) entry: Entry,
+    pub(crate) message: Message,
+    pub(crate) entry: Outstanding,
     pub(crate) consumer: Option<u64>,
     pub(crate) no_ack: bool,
 }
@@ -115,6 +117,8 @@ pub(crate) struct World {
     pub(crate) refused_before: u64,
     /// In this call messages come back behind others that are handed out already.
     pub(crate) is_mixed: bool,
+    /// What came back could not be read.
+    pub(crate) is_unread: bool,
     /// Something has happened after which only a crash makes sense.
     pub(crate) must_crash: bool,
     /// Calls of the disk may fail.
@@ -171,6 +175,7 @@ impl World {
             changes: Vec::new(),
             refused_before: 0,
             is_mixed: false,
+            is_unread: false,
             must_crash: false,
             is_faulty: false,
         }

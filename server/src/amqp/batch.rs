@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker_core::consumer::Entry;
+use broker_core::consumer::Outstanding;
 use broker_core::queue::Queue;
 use proto_amqp::ChannelId;
 use smallvec::SmallVec;
@@ -69,5 +69,5 @@ pub(super) struct Scratch {
     pub(super) settled: Vec<Settled>,
     pub(super) queues: Vec<(u32, Arc<Queue>)>,
     pub(super) resumable: Vec<Resumable>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<Outstanding>,
 }

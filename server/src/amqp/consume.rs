@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use base64_id::server_name;
 use broker_core::access::Access;
 use broker_core::arguments::Arguments;
-use broker_core::consumer::{Entry, Fate, Subscription};
+use broker_core::consumer::{Fate, Outstanding, Subscription};
 use broker_core::delivery_count::with_delivery_count;
 use broker_core::name::QueueName;
 use broker_core::queue::arguments::consumer_priority;
-use broker_core::queue::{Effects, Queue, Settle as QueueSettle, SubscribeError};
+use broker_core::queue::{Effects, Got, Queue, Settle as QueueSettle, SubscribeError};
 use broker_core::vhost::QueueDeclaration;
 use broker_core::{Refusal, Resource};
 use proto_amqp::control::protocol::{AMQPClass, basic as method};
@@ -194,7 +194,7 @@ impl Session {
             state.settled(id.0, &settled, &mut queues, resumable);
             for (slot, queue) in queues.drain(..) {
                 let own = settled.extract_if(.., |settled| settled.slot == slot);
-                let entries: Vec<Entry> = own.map(|settled| settled.entry).collect();
+                let entries: Vec<Outstanding> = own.map(|settled| settled.entry).collect();
                 settles.push(QueueSettle { queue, fate, entries });
             }
         }
@@ -232,7 +232,13 @@ impl Session {
         self.scratch.resumable = resumable;
     }
 
-    fn settle_in(&mut self, queue: &Arc<Queue>, fate: Fate, entries: &mut Vec<Entry>, now: u64) {
+    fn settle_in(
+        &mut self,
+        queue: &Arc<Queue>,
+        fate: Fate,
+        entries: &mut Vec<Outstanding>,
+        now: u64,
+    ) {
         let effects = &mut self.effects;
         match fate {
             Fate::Acked => {
@@ -534,7 +540,7 @@ impl Session {
             let text = format!("queue '{name}' in vhost '{}': {error}", vhost.name);
             Exception::precondition(text, GET)
         })?;
-        let Some((entry, left)) = found else {
+        let Some(Got { message, outstanding, left }) = found else {
             counters.get_empty.increment(1);
             let empty = method::AMQPMethod::GetEmpty(method::GetEmpty {});
             self.send(id, AMQPClass::Basic(empty));
@@ -546,11 +552,10 @@ impl Session {
         } else {
             counters.get_manual_ack.increment(1);
         }
-        let message = entry.message.clone();
-        let (redelivered, returns) = (entry.redelivered, entry.returns);
+        let (redelivered, returns) = (outstanding.redelivered, outstanding.returns);
         counters.redelivered.increment(u64::from(redelivered));
         let mut state = self.outlet.lock();
-        let kept = (!get.no_ack).then_some(entry);
+        let kept = (!get.no_ack).then_some(outstanding);
         let delivery_tag = state.deliveries.note_get(id.0, &queue, kept);
         let mut parts = message.parts();
         let counted = with_delivery_count(&queue, returns, parts.properties);

@@ -192,7 +192,7 @@ impl Deliveries {
         &mut self,
         channel: u16,
         queue: &Arc<Queue>,
-        entry: Option<broker_core::consumer::Entry>,
+        entry: Option<broker_core::consumer::Outstanding>,
     ) -> u64 {
         let slot = entry.is_some().then(|| self.get_slot(channel, queue));
         let Some(deliveries) = self.channels.get_mut(&channel) else { return 0 };

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use broker_core::consumer::Entry;
+use broker_core::consumer::Outstanding;
 
 /// Settled places that may stay between unsettled ones before they are removed.
 const GAPS_MIN: usize = 1024;
@@ -13,14 +13,14 @@ struct Place {
     tag: u64,
     slot: u32,
     /// `None` once settled: the place goes when those before it have gone.
-    entry: Option<Entry>,
+    entry: Option<Outstanding>,
 }
 
 /// A message with the consumer that received it.
 #[derive(Debug)]
 pub(super) struct Settled {
     pub(super) slot: u32,
-    pub(super) entry: Entry,
+    pub(super) entry: Outstanding,
 }
 
 /// Unacknowledged deliveries. Tags rise from front to back.
@@ -35,7 +35,7 @@ impl Unacked {
         self.len
     }
 
-    pub(super) fn push(&mut self, tag: u64, slot: u32, entry: Entry) {
+    pub(super) fn push(&mut self, tag: u64, slot: u32, entry: Outstanding) {
         self.places.push_back(Place { tag, slot, entry: Some(entry) });
         self.len += 1;
     }
@@ -127,12 +127,11 @@ impl Unacked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use broker_core::{Attributes, Message};
 
-    fn entry(seq: u64) -> Entry {
-        let message = Message::new(b"", b"q", &[0, 0], Vec::new(), Attributes::default());
-        let (expires_at, returns) = (u64::MAX, 0);
-        Entry { message, seq, expires_at, returns, redelivered: false, logged: false }
+    fn entry(seq: u64) -> Outstanding {
+        let (message, expires_at, body_len, returns) = (None, u64::MAX, 0, 0);
+        let (redelivered, logged) = (false, true);
+        Outstanding { message, seq, expires_at, body_len, returns, redelivered, logged }
     }
 
     fn with_tags(tags: &[u64]) -> Unacked {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use broker_core::consumer::{Entry, Fate};
+use broker_core::consumer::{Fate, Outstanding};
 use broker_core::queue::{Queue, Settle};
 use proto_stomp::{Command, Frame, Version};
 
@@ -33,7 +33,7 @@ struct Group {
     slot: u32,
     fate: Fate,
     queue: Arc<Queue>,
-    entries: Vec<Entry>,
+    entries: Vec<Outstanding>,
 }
 
 /// Takes a message-id apart: consumer tag and delivery tag. The session between them is not looked at.

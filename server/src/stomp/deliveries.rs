@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use broker_core::Parts;
-use broker_core::consumer::{ConsumerId, Delivery, Entry, Run, Sink};
+use broker_core::consumer::{ConsumerId, Delivery, Outstanding, Run, Sink};
 use broker_core::delivery_count::with_delivery_count;
 use broker_core::queue::Queue;
 use hashbrown::HashMap;
@@ -92,7 +92,7 @@ pub(super) struct Resumable {
 pub(super) struct Settled {
     pub(super) slot: u32,
     pub(super) tag: u64,
-    pub(super) entry: Entry,
+    pub(super) entry: Outstanding,
 }
 
 /// How far the ACK of a subscription in mode `client` reaches.
@@ -346,7 +346,7 @@ impl Deliveries {
     }
 
     /// Forgets everything; gives what was not acknowledged, queue by queue.
-    pub(super) fn take_all(&mut self) -> Vec<(Arc<Queue>, Vec<Entry>)> {
+    pub(super) fn take_all(&mut self) -> Vec<(Arc<Queue>, Vec<Outstanding>)> {
         self.slots.clear();
         self.starved.clear();
         self.cramped.clear();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use broker_core::consumer::Entry;
+use broker_core::consumer::Outstanding;
 
 /// Settled places that may stay between unsettled ones before they are removed.
 const GAPS_MIN: usize = 1024;
@@ -11,7 +11,7 @@ const GAPS_MIN: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Unacked {
     /// `None` once settled: the place goes when those before it have gone.
-    places: VecDeque<(u64, Option<Entry>)>,
+    places: VecDeque<(u64, Option<Outstanding>)>,
     len: usize,
 }
 
@@ -20,7 +20,7 @@ impl Unacked {
         self.len
     }
 
-    pub(super) fn push(&mut self, tag: u64, entry: Entry) {
+    pub(super) fn push(&mut self, tag: u64, entry: Outstanding) {
         self.places.push_back((tag, Some(entry)));
         self.len += 1;
     }
@@ -41,7 +41,7 @@ impl Unacked {
     }
 
     /// Takes one delivery, if it is there (still).
-    pub(super) fn take(&mut self, tag: u64) -> Option<Entry> {
+    pub(super) fn take(&mut self, tag: u64) -> Option<Outstanding> {
         let index = self.find(tag)?;
         let entry = self.places.get_mut(index)?.1.take()?;
         self.len -= 1;
@@ -50,7 +50,7 @@ impl Unacked {
     }
 
     /// Takes all deliveries up to and including `tag`.
-    pub(super) fn take_up_to(&mut self, tag: u64, mut taken: impl FnMut(u64, Entry)) {
+    pub(super) fn take_up_to(&mut self, tag: u64, mut taken: impl FnMut(u64, Outstanding)) {
         while let Some((there, _)) = self.places.front()
             && *there <= tag
         {
@@ -63,7 +63,7 @@ impl Unacked {
     }
 
     /// Puts a delivery back that was taken.
-    pub(super) fn restore(&mut self, tag: u64, entry: Entry) {
+    pub(super) fn restore(&mut self, tag: u64, entry: Outstanding) {
         match self.places.binary_search_by_key(&tag, |(tag, _)| *tag) {
             Ok(index) => {
                 if let Some(there) = self.places.get_mut(index) {
@@ -95,12 +95,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use broker_core::{Attributes, Message};
 
-    fn entry(seq: u64) -> Entry {
-        let message = Message::new(b"", b"q", &[0, 0], Vec::new(), Attributes::default());
-        let (expires_at, returns) = (u64::MAX, 0);
-        Entry { message, seq, expires_at, returns, redelivered: false, logged: false }
+    fn entry(seq: u64) -> Outstanding {
+        let (message, expires_at, body_len, returns) = (None, u64::MAX, 0, 0);
+        let (redelivered, logged) = (false, true);
+        Outstanding { message, seq, expires_at, body_len, returns, redelivered, logged }
     }
 
     #[test]
