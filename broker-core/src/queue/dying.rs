@@ -16,6 +16,9 @@ use super::{BATCH_MAX, DeathReason, Effects, NEVER, Queue, State};
 use crate::consumer::{ENTRY_OCTETS, Entry, Outstanding};
 use crate::storage::Health;
 
+/// Octets of a message on disk besides its body, about.
+const HEAD_OCTETS: usize = 256;
+
 /// Octets of memory for stranded messages with which a queue stops reading ahead.
 const STRANDED_MAX: u64 = 4 * 1024 * 1024;
 
@@ -103,7 +106,7 @@ impl Doomed {
                 break;
             }
             last = dead.seq;
-            octets += dead.body_len as usize;
+            octets += dead.body_len as usize + HEAD_OCTETS;
         }
         octets.min(octets_max)
     }

@@ -197,17 +197,20 @@ impl Queue {
     /// Reads messages that wait for it to be dead-lettered; gives whether the disk could be read. The lock is free
     /// meanwhile.
     fn load_doomed(&self, state: &mut MutexGuard<'_, State>, effects: &mut Effects) -> bool {
-        let Some(from) = state.doomed.first().filter(|_| state.wants_doomed()) else {
-            return true;
-        };
-        let next_seq = state.next_seq;
-        let octets = state.doomed.octets_ahead(LOAD_OCTETS);
-        let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
-        let Ok(block) = read else { return false };
-        // What was published meanwhile is not in it.
-        let next = block.as_ref().map_or(next_seq, |block| block.next);
-        let entries = block.map(|block| self.entries_of(state, &block)).unwrap_or_default();
-        effects.dead.append(&mut state.doomed.dressed(&entries, &(from..next)));
+        // Those that died together go on together, if they are not very many.
+        for _ in 0..LOADS_IN_A_ROW {
+            let Some(from) = state.doomed.first().filter(|_| state.wants_doomed()) else {
+                break;
+            };
+            let next_seq = state.next_seq;
+            let octets = state.doomed.octets_ahead(LOAD_OCTETS);
+            let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
+            let Ok(block) = read else { return false };
+            // What was published meanwhile is not in it.
+            let next = block.as_ref().map_or(next_seq, |block| block.next);
+            let entries = block.map(|block| self.entries_of(state, &block)).unwrap_or_default();
+            effects.dead.append(&mut state.doomed.dressed(&entries, &(from..next)));
+        }
         true
     }
 
