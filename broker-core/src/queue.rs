@@ -330,6 +330,15 @@ struct Consumer {
     subscription: Subscription,
     /// It had no room when it was last asked; it will resume by itself.
     blocked: bool,
+    /// Another consumer of this queue is, or was, on the same channel: what the two get has one order.
+    shares_channel: bool,
+}
+
+impl Consumer {
+    fn is_beside(&self, other: &Subscription) -> bool {
+        Arc::ptr_eq(&self.subscription.sink, &other.sink)
+            && self.subscription.channel == other.channel
+    }
 }
 
 impl Queue {
@@ -563,7 +572,12 @@ impl Queue {
         let id = ConsumerId(state.next_consumer_id);
         state.next_consumer_id += 1;
         state.used_at = now;
-        state.consumers.push(Consumer { id, subscription, blocked: false });
+        let mut shares_channel = false;
+        for other in state.consumers.iter_mut().filter(|other| other.is_beside(&subscription)) {
+            other.shares_channel = true;
+            shares_channel = true;
+        }
+        state.consumers.push(Consumer { id, subscription, blocked: false, shares_channel });
         state.active = state.active.or(Some(id));
         started(id);
         self.serve(state, now, effects);
@@ -590,13 +604,13 @@ impl Queue {
         self.serve(state, now, effects);
     }
 
-    /// A consumer that had no room has some again.
-    pub fn resume(&self, id: ConsumerId, now: u64, effects: &mut Effects) {
+    /// Consumers that had no room have some again.
+    pub fn resume(&self, ids: &[ConsumerId], now: u64, effects: &mut Effects) {
         let mut state = self.state.lock();
-        if let Some(consumer) = state.consumers.iter_mut().find(|consumer| consumer.id == id) {
+        for consumer in state.consumers.iter_mut().filter(|consumer| ids.contains(&consumer.id)) {
             consumer.blocked = false;
-            self.serve(state, now, effects);
         }
+        self.serve(state, now, effects);
     }
 
     /// Takes the first message for a `basic.get`. Waits for the disk

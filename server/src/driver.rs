@@ -26,8 +26,14 @@ const CARRY_LEN_MAX: usize = 16 * 1024;
 /// Reads after which a connection lets others go first.
 const TURNS_MAX: usize = 16;
 
-/// How long the last octets may take to leave.
+/// How long a peer that has been told everything may take to close its half.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a peer to which octets are left may take none of them.
+const FAREWELL_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long the last octets may take to leave, whatever the peer takes.
+const FAREWELL_MAX: Duration = Duration::from_secs(60);
 
 thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> =
@@ -88,10 +94,18 @@ pub(crate) struct Driver<S: Session, T> {
     carry: BytesMut,
     writing: Writing,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// When the last octets have to be out.
-    farewell: Option<Instant>,
+    /// Only the last octets are still to be written.
+    farewell: Option<Farewell>,
     /// The session has been told that it is over.
     closed: bool,
+}
+
+/// The end of a connection, while octets are left.
+struct Farewell {
+    /// The peer has to take some until then …
+    pause_ends: Instant,
+    /// … and all until then.
+    ends: Instant,
 }
 
 /// What became of writing.
@@ -170,10 +184,21 @@ impl<S: Session + Unpin, T: AsyncRead + AsyncWrite + Unpin> Driver<S, T> {
             let flushed = self.poll_flush(cx)?;
             match self.session.want() {
                 Want::Abort => return Poll::Ready(Ok(())),
-                Want::Finish if !flushed.blocked => return Poll::Ready(Ok(())),
+                // Nothing more is read, but what is written should arrive, to the last octet.
                 Want::Finish => {
-                    // Nothing more is read, but what is written should arrive.
-                    let until = *self.farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
+                    let now = Instant::now();
+                    let farewell = self.farewell.get_or_insert(Farewell {
+                        pause_ends: now + FAREWELL_PAUSE,
+                        ends: now + FAREWELL_MAX,
+                    });
+                    if flushed.wrote {
+                        farewell.pause_ends = now + FAREWELL_PAUSE;
+                        continue;
+                    }
+                    if !flushed.blocked {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let until = farewell.pause_ends.min(farewell.ends);
                     return self.poll_deadline(Some(until), cx).map(|()| Ok(()));
                 }
                 Want::Pause => {}

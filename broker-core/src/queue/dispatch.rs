@@ -4,6 +4,7 @@
 //! messages are dealt out one by one, after the sinks have said how many they will take.
 
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
 use super::{BATCH_BYTES_MAX, BATCH_MAX, Consumer, Effects, Queue, QueueSpec, Scratch, State};
 use crate::consumer::{Place, Run, Source};
@@ -40,7 +41,7 @@ impl Queue {
             let offers = std::mem::take(&mut state.scratch.offers);
             let picks = std::mem::take(&mut state.scratch.picks);
             let mut left: Vec<u32> = Vec::new();
-            for (&(index, _), picks) in offers.iter().zip(&picks) {
+            for (index, picks) in state.turns(&offers, &picks) {
                 let source = Source::FreshPicks { publications: rest, places: rest_places, picks };
                 let (count, _) = self.offer(state, index, source, true);
                 left.extend(picks.iter().skip(count));
@@ -94,7 +95,7 @@ impl Queue {
             }
             let offers = std::mem::take(&mut state.scratch.offers);
             let picks = std::mem::take(&mut state.scratch.picks);
-            for (&(index, _), picks) in offers.iter().zip(&picks) {
+            for (index, picks) in state.turns(&offers, &picks) {
                 let source = if offers.len() == 1 {
                     Source::Stored { entries: &mut entries, next: 0 }
                 } else {
@@ -162,6 +163,9 @@ impl Queue {
     }
 }
 
+/// Who is given what, in order: indices of consumers and of messages.
+type Turns<'p> = SmallVec<[(usize, &'p [u32]); 8]>;
+
 /// Consumers that the next messages go to: all with the highest priority among those with room.
 #[derive(Clone, Copy)]
 pub(super) struct Candidates {
@@ -206,6 +210,24 @@ impl State {
             }
         }
         found
+    }
+
+    /// In which order consumers are given what was dealt out to them: one after the other, each all of it. But of
+    /// consumers on one channel each gets one message at a time, so that the messages come there in their order
+    /// (AMQP 0-9-1 §4.7).
+    fn turns<'p>(&self, offers: &[(usize, usize)], picks: &'p [Vec<u32>]) -> Turns<'p> {
+        let dealt = || offers.iter().zip(picks).map(|(&(index, _), picks)| (index, &**picks));
+        let shares = |index: usize| {
+            self.consumers.get(index).is_some_and(|consumer| consumer.shares_channel)
+        };
+        if offers.iter().filter(|(index, _)| shares(*index)).count() < 2 {
+            return dealt().collect();
+        }
+        let rounds = dealt().map(|(_, picks)| picks.len()).max().unwrap_or(0);
+        let one = |round| {
+            dealt().filter_map(move |(index, picks)| Some((index, picks.get(round..=round)?)))
+        };
+        (0..rounds).flat_map(one).collect()
     }
 
     /// Reserves room at the candidates for up to `wanted` messages, one after the other in turn, and notes

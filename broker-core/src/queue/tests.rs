@@ -158,7 +158,7 @@ fn a_consumer_is_left_alone_until_it_resumes() {
     queue.ack(&mut settled);
     publish(&queue, &["3"]);
     assert!(hand.bodies().is_empty(), "it has room, but nobody said so");
-    queue.resume(id, 0, &mut Undone::default());
+    queue.resume(&[id], 0, &mut Undone::default());
     assert_eq!(hand.bodies(), ["2"]);
     assert_eq!((queue.depth().ready, queue.depth().unacked), (1, 1));
 }
@@ -465,7 +465,7 @@ proptest::proptest! {
                 }
                 Action::Ack { consumer, count } => {
                     queue.ack(&mut hands[consumer].take(count));
-                    queue.resume(ids[consumer], 0, &mut effects);
+                    queue.resume(&[ids[consumer]], 0, &mut effects);
                 }
                 Action::Requeue { consumer, count } => {
                     let mut entries = hands[consumer].take(count);
@@ -475,11 +475,11 @@ proptest::proptest! {
                         model.ready.insert(at, entry.seq);
                     }
                     queue.requeue(&mut entries, 0, &mut effects);
-                    queue.resume(ids[consumer], 0, &mut effects);
+                    queue.resume(&[ids[consumer]], 0, &mut effects);
                 }
                 Action::Reject { consumer, count } => {
                     queue.reject(&mut hands[consumer].take(count), &mut effects);
-                    queue.resume(ids[consumer], 0, &mut effects);
+                    queue.resume(&[ids[consumer]], 0, &mut effects);
                 }
                 Action::Purge => {
                     proptest::prop_assert_eq!(queue.purge(), model.ready.len() as u64);

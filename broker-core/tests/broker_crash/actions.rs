@@ -337,7 +337,7 @@ impl World {
             if let Some(consumer) = consumer {
                 let mut effects = Effects::default();
                 consumer.hand.add_room(1);
-                consumer.queue.resume(consumer.id, self.now(), &mut effects);
+                consumer.queue.resume(&[consumer.id], self.now(), &mut effects);
                 self.carry_out(&consumer.queue, &mut effects);
             }
         }

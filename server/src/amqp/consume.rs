@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use base64_id::server_name;
 use broker_core::access::Access;
 use broker_core::arguments::Arguments;
-use broker_core::consumer::{Fate, Outstanding, Subscription};
+use broker_core::consumer::{ConsumerId, Fate, Outstanding, Subscription};
 use broker_core::delivery_count::with_delivery_count;
 use broker_core::name::QueueName;
 use broker_core::queue::arguments::consumer_priority;
@@ -15,6 +15,7 @@ use broker_core::vhost::QueueDeclaration;
 use broker_core::{Refusal, Resource};
 use proto_amqp::control::protocol::{AMQPClass, basic as method};
 use proto_amqp::{ChannelId, GetOk, MethodId, ReplyCode, basic, control};
+use smallvec::SmallVec;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::deliveries::{NewConsumer, Resumable, write_content};
@@ -262,8 +263,13 @@ impl Session {
 
     /// Offers consumers to their queues again.
     pub(super) fn resume(&mut self, resumable: &mut Vec<Resumable>, now: u64) {
-        for Resumable { queue, id } in resumable.drain(..) {
-            queue.resume(id, now, &mut self.effects);
+        while let Some(Resumable { queue, .. }) = resumable.first() {
+            let queue = Arc::clone(queue);
+            // All of a queue at once, so that they take turns.
+            let same = |resumable: &mut Resumable| Arc::ptr_eq(&resumable.queue, &queue);
+            let ids: SmallVec<[ConsumerId; 4]> =
+                resumable.extract_if(.., same).map(|resumable| resumable.id).collect();
+            queue.resume(&ids, now, &mut self.effects);
             self.carry_out(&queue, now);
         }
     }

@@ -46,6 +46,8 @@ pub(super) struct ChannelDeliveries {
     outstanding: u32,
     /// Consumers of the channel, for when the channel's credit comes back.
     slots: Vec<u32>,
+    /// The one of them that was resumed first when that last happened.
+    resumed: Option<u32>,
 }
 
 /// A source of deliveries: a consumer, or the `basic.get`s of a channel from one queue.
@@ -262,16 +264,22 @@ impl Deliveries {
     /// Finds the consumers of a channel that were left without credit and have some now.
     pub(super) fn resume_starved(&mut self, channel: u16, resumable: &mut Vec<Resumable>) {
         let unacked_max = self.node.settings.amqp.max_unacked_per_channel;
-        let Some(deliveries) = self.channels.get(&channel) else { return };
-        for slot in &deliveries.slots {
+        let Some(deliveries) = self.channels.get_mut(&channel) else { return };
+        // Not always the same one first: they may share the channel's credit, and the first takes all of it.
+        let begin = deliveries.slots.iter().position(|slot| Some(*slot) == deliveries.resumed);
+        let (before, after) = deliveries.slots.split_at(begin.map_or(0, |begin| begin + 1));
+        let mut resumed = None;
+        for slot in after.iter().chain(before) {
             if let Some(consumer) = self.consumers.get_mut(slot)
                 && consumer.starved
                 && consumer.credit(deliveries, unacked_max) > 0
             {
+                resumed = resumed.or(Some(*slot));
                 consumer.starved = false;
                 resumable.extend(consumer.resumable());
             }
         }
+        deliveries.resumed = resumed.or(deliveries.resumed);
     }
 
     /// Takes the consumers that were left without room in the outbox.

@@ -360,7 +360,7 @@ impl crate::driver::Session for Session {
     }
 
     fn on_written(&mut self, count: usize) {
-        self.heartbeats.written_since = true;
+        self.note_written(count);
         // Relaxed: for lists.
         self.shared.sent.fetch_add(count as u64, Ordering::Relaxed);
     }

@@ -24,6 +24,8 @@ pub(super) struct Heartbeats {
     pub(super) interval: Duration,
     pub(super) next_send: Option<Instant>,
     pub(super) written_since: bool,
+    /// A heartbeat is on its way; it counts as nothing written.
+    pub(super) own: bool,
     pub(super) next_check: Option<Instant>,
     pub(super) received_since: bool,
     pub(super) missed: u8,
@@ -143,9 +145,16 @@ impl Session {
             let mut state = self.outlet.lock();
             if state.out.is_empty() {
                 state.out.octets().extend_from_slice(&frame::HEARTBEAT_FRAME);
+                self.heartbeats.own = true;
             }
         }
         self.heartbeats.next_send = Some(now + self.heartbeats.interval / 2);
+    }
+
+    /// Octets have been written.
+    pub(super) fn note_written(&mut self, count: usize) {
+        let own = std::mem::take(&mut self.heartbeats.own);
+        self.heartbeats.written_since |= !(own && count == frame::HEARTBEAT_FRAME.len());
     }
 
     pub(super) fn on_heartbeat_check(&mut self, now: Instant) {

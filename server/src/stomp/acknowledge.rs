@@ -169,7 +169,7 @@ impl Client {
         }
         let now = self.node.clock.now();
         for Resumable { queue, consumer } in resumable {
-            queue.resume(consumer, now, &mut self.effects);
+            queue.resume(&[consumer], now, &mut self.effects);
             self.carry_out(&queue, now);
         }
     }

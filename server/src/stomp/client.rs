@@ -140,6 +140,23 @@ impl Client {
         frame: &Frame<'_>,
         batch: &mut Batch,
     ) -> Result<Next, StompError> {
+        let done = self.carry_out_frame(command, frame, batch);
+        if done.is_err()
+            && matches!(command, Command::Send | Command::Ack | Command::Nack)
+            && let Some(transaction) = frame.headers.get("transaction")
+        {
+            // Without this frame it would be another than the client meant.
+            self.drop_transaction(transaction);
+        }
+        done
+    }
+
+    fn carry_out_frame(
+        &mut self,
+        command: Command,
+        frame: &Frame<'_>,
+        batch: &mut Batch,
+    ) -> Result<Next, StompError> {
         match command {
             Command::Send => {
                 self.on_send(frame, batch)?;

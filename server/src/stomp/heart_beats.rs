@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use proto_stomp::AgreedHeartBeat;
+use proto_stomp::{AgreedHeartBeat, HEART_BEAT};
 use tokio::time::Instant;
 
 /// Intervals without an octet after which a peer counts as gone.
@@ -23,6 +23,8 @@ pub(super) struct Due {
 #[derive(Debug, Default)]
 pub(super) struct HeartBeats {
     outgoing: Option<Interval>,
+    /// A heart-beat is on its way; it counts as nothing written.
+    own: bool,
     incoming: Option<Interval>,
 }
 
@@ -48,7 +50,9 @@ impl Interval {
         }
         self.silent =
             if std::mem::take(&mut self.alive) { 0 } else { self.silent.saturating_add(1) };
-        self.ends = now + self.length;
+        // In step, unless the clock was looked at much too late: that is not the peer's silence.
+        let next = self.ends + self.length;
+        self.ends = if next > now { next } else { now + self.length };
         Some(self.silent)
     }
 }
@@ -58,13 +62,21 @@ impl HeartBeats {
         Self {
             // Twice as often as promised: one that is late on its way is then no loss.
             outgoing: agreed.outgoing().map(|interval| Interval::new(interval / 2, now)),
+            own: false,
             incoming: agreed.incoming().map(|interval| Interval::new(interval, now)),
         }
     }
 
-    pub(super) fn written(&mut self) {
+    /// A heart-beat was handed over to be written.
+    pub(super) const fn sent(&mut self) {
+        self.own = true;
+    }
+
+    /// Octets were written.
+    pub(super) fn written(&mut self, count: usize) {
+        let own = std::mem::take(&mut self.own) && count == HEART_BEAT.len();
         if let Some(outgoing) = &mut self.outgoing {
-            outgoing.alive = true;
+            outgoing.alive |= !own;
         }
     }
 
@@ -108,9 +120,16 @@ mod tests {
         assert_eq!(beats.deadline(), Some(start + millis(500)));
         assert!(!beats.look(start + millis(499)).send);
         assert!(beats.look(start + millis(500)).send);
-        beats.written();
-        assert!(!beats.look(start + millis(1000)).send);
-        assert!(beats.look(start + millis(1500)).send);
+        // A heart-beat is none for the next half.
+        beats.sent();
+        beats.written(1);
+        assert!(beats.look(start + millis(1000)).send);
+        beats.sent();
+        beats.written(2);
+        assert!(!beats.look(start + millis(1500)).send);
+        beats.written(1);
+        assert!(!beats.look(start + millis(2000)).send);
+        assert!(beats.look(start + millis(2500)).send);
     }
 
     #[test]

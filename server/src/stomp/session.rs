@@ -160,12 +160,18 @@ enum Phase {
     /// The passcode is being checked.
     LoggingIn(Box<LoggingIn>),
     Open(Box<Client>),
-    /// After DISCONNECT: nothing is heard any more, but receipts wait for the log.
-    Leaving(Box<Client>),
+    /// After DISCONNECT, or an ERROR that ends the session: nothing is heard any more, but receipts wait for the log.
+    Leaving(Box<Leaving>),
     /// All is said: the socket closes when all is written.
     Finished,
     /// The socket closes at once.
     Aborted,
+}
+
+struct Leaving {
+    client: Client,
+    /// The ERROR frame that comes behind the receipts, if one does.
+    last: Vec<u8>,
 }
 
 struct LoggingIn {
@@ -358,9 +364,31 @@ impl Session {
             // Behind those that wait already, and so not before their messages are durable.
             client.receipt_at(client.done_at, receipt, Of::Other);
         }
-        if !client.receipts.is_empty() {
-            self.phase = Phase::Leaving(client);
+        self.leave(Leaving { client: *client, last: Vec::new() });
+    }
+
+    /// Goes on giving receipts if there are some to be given, and then ends the session.
+    fn leave(&mut self, mut leaving: Leaving) {
+        leaving.client.release_receipts();
+        if leaving.client.receipts.is_empty() {
+            self.write(&leaving.last);
+            self.phase = Phase::Finished;
+        } else if leaving.client.waits_in_vain() {
+            self.write(&self.encoded(&StompError::log_lost(), None));
+            self.phase = Phase::Finished;
+        } else {
+            self.phase = Phase::Leaving(Box::new(leaving));
         }
+    }
+
+    fn write(&self, octets: &[u8]) {
+        self.shared.outlet.lock().out.octets().extend_from_slice(octets);
+    }
+
+    fn encoded(&self, error: &StompError, receipt: Option<&[u8]>) -> Vec<u8> {
+        let mut frame = Vec::new();
+        error.write(receipt, &mut frame, frame_end(&self.node));
+        frame
     }
 
     // ---- what goes wrong ----
@@ -371,11 +399,24 @@ impl Session {
         self.flush(batch);
         if error.then() == Then::Close || matches!(self.phase, Phase::Stranger) {
             info!(connection = %self.shared.name(), ?error, "closing a STOMP connection");
-            // Before the ERROR, so that no MESSAGE follows it.
-            self.finish();
+            self.end_with(error, receipt);
+            return;
         }
-        let end = frame_end(&self.node);
-        error.write(receipt, self.shared.outlet.lock().out.octets(), end);
+        self.write(&self.encoded(error, receipt));
+    }
+
+    /// Ends the session with an ERROR. Before it stand the receipts of what is done: who hears nothing of a message
+    /// sends it again.
+    fn end_with(&mut self, error: &StompError, receipt: Option<&[u8]>) {
+        let last = self.encoded(error, receipt);
+        match std::mem::replace(&mut self.phase, Phase::Finished) {
+            Phase::Open(mut client) => {
+                // Before the ERROR, so that no MESSAGE follows it.
+                self.release(&mut client);
+                self.leave(Leaving { client: *client, last });
+            }
+            _ => self.write(&last),
+        }
     }
 
     fn flush(&mut self, batch: &mut Batch) {
@@ -410,11 +451,8 @@ impl Session {
         for outbox::Command::Close { reason } in commands {
             match &self.phase {
                 Phase::Open(_) => {
-                    let error = StompError::forced(&reason);
                     info!(connection = %self.shared.name(), reason, "closing a STOMP connection");
-                    self.finish();
-                    let end = frame_end(&self.node);
-                    error.write(None, self.shared.outlet.lock().out.octets(), end);
+                    self.end_with(&StompError::forced(&reason), None);
                 }
                 Phase::Finished | Phase::Leaving(_) => self.phase = Phase::Finished,
                 Phase::Stranger | Phase::LoggingIn(_) | Phase::Aborted => {
@@ -463,15 +501,10 @@ impl crate::driver::Session for Session {
                     self.fail(&StompError::log_lost(), None, &mut Batch::default());
                 }
             }
-            Phase::Leaving(client) => {
-                client.release_receipts();
-                if client.waits_in_vain() {
-                    let error = StompError::log_lost();
-                    let end = frame_end(&self.node);
-                    error.write(None, self.shared.outlet.lock().out.octets(), end);
-                    self.phase = Phase::Finished;
-                } else if client.receipts.is_empty() {
-                    self.phase = Phase::Finished;
+            Phase::Leaving(_) => {
+                let leaving = std::mem::replace(&mut self.phase, Phase::Finished);
+                if let Phase::Leaving(leaving) = leaving {
+                    self.leave(*leaving);
                 }
             }
             _ => {}
@@ -510,6 +543,7 @@ impl crate::driver::Session for Session {
             let mut state = self.shared.outlet.lock();
             if state.out.is_empty() {
                 state.out.octets().extend_from_slice(HEART_BEAT);
+                self.heart_beats.sent();
             }
         }
         if due.lost {
@@ -520,7 +554,7 @@ impl crate::driver::Session for Session {
     }
 
     fn on_written(&mut self, count: usize) {
-        self.heart_beats.written();
+        self.heart_beats.written(count);
         // Relaxed: for lists.
         self.shared.sent.fetch_add(count as u64, Ordering::Relaxed);
     }

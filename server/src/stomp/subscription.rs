@@ -170,7 +170,11 @@ impl<'f> Request<'f> {
         };
         let prefetch = match headers.get("prefetch-count") {
             None => 0,
-            Some(value) => u16::try_from(integer(value)?).map_err(|_| StompError::processing())?,
+            // Many is as good as none at all.
+            Some(value) => match integer(value)? {
+                ..0 => return Err(StompError::processing()),
+                count => u16::try_from(count).unwrap_or(u16::MAX),
+            },
         };
         let priority = headers.get("x-priority").map(integer).transpose()?;
         let queue_name = headers.get("x-queue-name");
@@ -313,12 +317,12 @@ mod tests {
         };
         assert_eq!(read(&[]), Ok((AckMode::Auto, 0)));
         assert_eq!(read(&[("ack", "client"), ("prefetch-count", "7")]), Ok((AckMode::Client, 7)));
+        assert_eq!(read(&[("prefetch-count", "100000")]), Ok((AckMode::Auto, u16::MAX)));
         assert_eq!(read(&[("ack", "client-individual")]), Ok((AckMode::ClientIndividual, 0)));
         for header in [
             ("ack", "sometimes"),
             ("prefetch-count", "many"),
             ("prefetch-count", "-1"),
-            ("prefetch-count", "65536"),
             ("x-priority", "high"),
         ] {
             assert_eq!(read(&[header]), Err(StompError::processing()), "{header:?}");

@@ -111,6 +111,11 @@ impl Client {
         self.transactions.take(name_of(Command::Abort, frame)?).map(|_| ())
     }
 
+    /// Drops a transaction, if it is open: its COMMIT will be refused.
+    pub(super) fn drop_transaction(&mut self, name: &[u8]) {
+        self.transactions.take(name).ok();
+    }
+
     /// Keeps a message until COMMIT.
     pub(super) fn send_in_transaction(
         &mut self,

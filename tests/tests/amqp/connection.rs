@@ -420,3 +420,22 @@ async fn alarm_blocks_publishers_and_tells_them() {
     deaf.expect_nothing(1).await;
     deaf.expect_silence(0).await;
 }
+
+#[tokio::test]
+async fn close_ok_comes_behind_everything_that_was_on_its_way() {
+    let broker = TestBroker::start().await;
+    let (mut publisher, mut peer) = (broker.amqp().await, broker.amqp().await);
+    peer.declare(1, "q").await;
+    peer.consume(1, "q", "tag").await;
+    // Far more than the sockets and the outbox hold together.
+    let body = "x".repeat(16 * 1024);
+    for _ in 0..1500 {
+        publisher.publish(1, "", "q", &body).await;
+    }
+    publisher.expect_nothing(1).await;
+    peer.send(0, connection::Close::default()).await;
+    // It reads nothing until the broker has no more to do for it than to wait.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    peer.expect::<connection::CloseOk>(0).await;
+    peer.expect_end().await;
+}

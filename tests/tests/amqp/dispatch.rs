@@ -169,3 +169,53 @@ async fn a_consumer_that_does_not_read_holds_up_nobody_else() {
     assert!(seen >= 200, "{seen}");
     publisher.expect_nothing(1).await;
 }
+
+/// AMQP 0-9-1 §4.7: what goes out on one channel keeps its order.
+#[tokio::test]
+async fn consumers_on_one_channel_get_messages_in_their_order() {
+    let broker = TestBroker::start().await;
+    let (mut publisher, mut peer) = (broker.amqp().await, broker.amqp().await);
+    peer.declare(1, "q").await;
+    let letters = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    let octets = |publisher: &Peer| -> Vec<u8> {
+        let method = || warren_tests::amqp::publish("", "q");
+        let nothing = proto_amqp::Properties::default();
+        let publish =
+            |letter: &&str| publisher.encoded_publish(1, method(), &nothing, letter.as_bytes());
+        letters.iter().flat_map(publish).collect()
+    };
+    for tag in ["x", "y", "z"] {
+        peer.consume(1, "q", tag).await;
+    }
+    // Straight to the consumers.
+    let all = octets(&publisher);
+    publisher.send_octets(&all).await;
+    let got = deliveries(&mut peer, letters.len()).await;
+    assert_eq!(got.iter().map(|(_, body)| body.as_str()).collect::<Vec<_>>(), letters);
+    let tags: std::collections::BTreeSet<&str> = got.iter().map(|(tag, _)| tag.as_str()).collect();
+    assert_eq!(tags.len(), 3, "they take turns: {got:?}");
+}
+
+/// What the channel may have outstanding all its consumers share, and their queues too.
+#[tokio::test]
+async fn consumers_that_share_the_credit_of_a_channel_all_get_some() {
+    let broker = TestBroker::start().await;
+    let (mut publisher, mut peer) = (broker.amqp().await, broker.amqp().await);
+    peer.call(1, basic::Qos { prefetch_count: 10, global: true, ..basic::Qos::default() }).await;
+    for queue in ["one", "two"] {
+        peer.declare(1, queue).await;
+        peer.consume(1, queue, queue).await;
+    }
+    for queue in ["one", "two"] {
+        publish_letters(&mut publisher, queue, &queue.repeat(30)).await;
+    }
+    let mut got = Vec::new();
+    for _ in 0..6 {
+        got.extend(deliveries(&mut peer, 10).await.into_iter().map(|(tag, _)| tag));
+        peer.send(1, basic::Ack { delivery_tag: 0, multiple: true }).await;
+    }
+    for queue in ["one", "two"] {
+        let count = got.iter().filter(|tag| *tag == queue).count();
+        assert!(count >= 20, "{count} of {}: {got:?}", got.len());
+    }
+}

@@ -1,5 +1,7 @@
 //! The end of a connection, from either side.
 
+use std::time::Duration;
+
 use super::broker::Broker;
 
 #[tokio::test]
@@ -86,4 +88,36 @@ async fn an_operator_sees_a_connection_and_can_close_it() {
     let error = peer.next().await;
     assert!(error.starts_with("ERROR\nmessage:connection_forced\n"), "{error}");
     peer.expect_end().await;
+}
+
+/// Far more than the sockets and the outbox hold together.
+async fn fill(broker: &Broker, destination: &str) {
+    let mut publisher = broker.log_in("1.2").await;
+    let send = format!("SEND\ndestination:{destination}\n\n{}\0", "x".repeat(16 * 1024));
+    for _ in 0..1500 {
+        publisher.send(&send).await;
+    }
+    publisher.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn the_last_frame_comes_behind_everything_that_was_on_its_way() {
+    let broker = Broker::start().await;
+    for (last, wanted) in [
+        ("DISCONNECT\nreceipt:d\n\n\0", "RECEIPT"),
+        ("SEND\ndestination:/exchange/none\n\n\0", "ERROR"),
+    ] {
+        let mut peer = broker.log_in("1.2").await;
+        peer.ask("SUBSCRIBE\nid:0\ndestination:/topic/much\n\n").await;
+        fill(&broker, "/topic/much").await;
+        peer.send(last).await;
+        // It reads nothing until the broker has no more to do for it than to wait.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut frame = peer.next().await;
+        while frame.starts_with("MESSAGE") {
+            frame = peer.next().await;
+        }
+        assert!(frame.starts_with(wanted), "{frame}");
+        peer.expect_end().await;
+    }
 }

@@ -173,3 +173,25 @@ async fn a_full_queue_makes_a_commit_fail() {
     peer.expect_last_error("precondition_failed", "PRECONDITION_FAILED - partial tx completion")
         .await;
 }
+
+/// A SEND or ACK that is refused would be missing from the transaction: then there is none.
+#[tokio::test]
+async fn a_frame_that_is_refused_takes_its_transaction_along() {
+    let broker = Broker::start().await;
+    let mut peer = broker.log_in("1.2").await;
+    let refused = [
+        "SEND\ndestination:/foo/x\ntransaction:t\n\nbad\0",
+        "ACK\nid:none\ntransaction:t\n\n\0",
+        "NACK\ntransaction:t\n\n\0",
+    ];
+    for frame in refused {
+        peer.ask("BEGIN\ntransaction:t\n\n").await;
+        peer.send("SEND\ndestination:/queue/half\ntransaction:t\n\ngood\0").await;
+        peer.send(frame).await;
+        assert!(peer.next().await.starts_with("ERROR"));
+        peer.send("COMMIT\ntransaction:t\n\n\0").await;
+        peer.expect_error("Bad transaction", "Invalid transaction identifier: \"t\"\n").await;
+    }
+    peer.ask("SUBSCRIBE\nid:0\ndestination:/queue/half\n\n").await;
+    peer.expect_nothing().await;
+}

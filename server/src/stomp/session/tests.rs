@@ -172,6 +172,31 @@ async fn a_receipt_speaks_for_the_frames_before_it() {
 }
 
 #[tokio::test]
+async fn an_error_that_ends_the_session_comes_behind_the_receipts() {
+    let (mut session, log) = logged_in().await;
+    let fatal = "SEND\ndestination:/exchange/missing\n\nx\0";
+    assert_eq!(feed(&mut session, &format!("{PERSISTENT}{fatal}")).await, "");
+    assert_eq!(feed(&mut session, PERSISTENT).await, "", "nobody listens any more");
+    log.catch_up();
+    let told = written(&mut session).await;
+    let error = told.strip_prefix(RECEIPT).unwrap_or_else(|| panic!("{told}"));
+    assert!(error.starts_with("ERROR\n") && error.contains("missing"), "{told}");
+    assert_eq!(session.want(), Want::Finish);
+}
+
+#[tokio::test]
+async fn a_stop_gives_the_receipts_that_are_due_first() {
+    let (mut session, log) = logged_in().await;
+    assert_eq!(feed(&mut session, PERSISTENT).await, "");
+    session.shared.close("shutdown");
+    assert_eq!(written(&mut session).await, "");
+    log.catch_up();
+    let told = written(&mut session).await;
+    assert!(told.starts_with(&format!("{RECEIPT}ERROR\n")), "{told}");
+    assert_eq!(session.want(), Want::Finish);
+}
+
+#[tokio::test]
 async fn who_waits_for_a_log_that_is_lost_is_told() {
     for last in ["", "DISCONNECT\nreceipt:2\n\n\0"] {
         let (mut session, _) = logged_in().await;
