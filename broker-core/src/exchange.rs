@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 
 use crate::arguments::{Arguments, Value};
 use crate::error::Refusal;
+use crate::log::LogPosition;
 use crate::name::{ExchangeName, QueueName};
 use crate::queue::Queue;
 pub use headers::HeaderTable;
@@ -184,6 +185,8 @@ enum Table {
 struct BindingKey {
     routing_key: Box<[u8]>,
     arguments: Arguments,
+    /// Where the log has to come before a restart finds it; a transient one waits for nothing.
+    defined_at: LogPosition,
 }
 
 impl BindingKey {
@@ -196,6 +199,8 @@ impl BindingKey {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) spec: ExchangeSpec,
+    /// Where the log has to come before a restart finds it; a transient one waits for nothing.
+    pub(crate) defined_at: LogPosition,
     /// Its bindings by destination: the truth for lists, for identity and for removal.
     bindings: HashMap<Destination, Vec<BindingKey>, foldhash::fast::RandomState>,
     /// The same bindings as a table to route by.
@@ -203,14 +208,15 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(spec: ExchangeSpec) -> Self {
+    /// An exchange without bindings, whose definition ends at `defined_at` in the log.
+    pub(crate) fn new(spec: ExchangeSpec, defined_at: LogPosition) -> Self {
         let table = match spec.kind {
             ExchangeType::Direct => Table::Direct(HashMap::default()),
             ExchangeType::Fanout => Table::Fanout(HashMap::default()),
             ExchangeType::Topic => Table::Topic(TopicTable::default()),
             ExchangeType::Headers => Table::Headers(HeadersTable::default()),
         };
-        Self { spec, bindings: HashMap::default(), table }
+        Self { spec, defined_at, bindings: HashMap::default(), table }
     }
 
     /// Whether the headers of a message decide where it goes, so that no route may be remembered.
@@ -228,7 +234,7 @@ impl Exchange {
 
     pub(crate) fn bindings_to(&self, destination: &Destination) -> impl Iterator<Item = Binding> {
         let list = self.bindings.get(destination).into_iter().flatten();
-        list.map(|BindingKey { routing_key, arguments }| Binding {
+        list.map(|BindingKey { routing_key, arguments, .. }| Binding {
             source: self.spec.name.clone(),
             destination: destination.clone(),
             routing_key: routing_key.clone(),
@@ -241,12 +247,22 @@ impl Exchange {
         if self.routes_by_headers() { headers::check(arguments) } else { Ok(()) }
     }
 
+    /// Where the log has to come before a restart finds this binding; `None` when it is not there.
+    pub(crate) fn bound_at(&self, binding: &Binding) -> Option<LogPosition> {
+        let list = self.bindings.get(&binding.destination)?;
+        let mut found = list.iter();
+        found
+            .find(|there| there.is(&binding.routing_key, &binding.arguments))
+            .map(|there| there.defined_at)
+    }
+
     /// Adds a binding; one that is there already stays as it is.
     pub(crate) fn bind(
         &mut self,
         target: Target,
         routing_key: &[u8],
         arguments: Arguments,
+        defined_at: LogPosition,
     ) -> Result<(), Refusal> {
         self.check_binding(&arguments)?;
         let destination = target.destination();
@@ -260,7 +276,7 @@ impl Exchange {
             Table::Topic(table) => table.add(routing_key, target),
             Table::Headers(table) => table.add(target, &arguments),
         }
-        list.push(BindingKey { routing_key: routing_key.into(), arguments });
+        list.push(BindingKey { routing_key: routing_key.into(), arguments, defined_at });
         Ok(())
     }
 
@@ -287,7 +303,7 @@ impl Exchange {
     /// Removes all bindings to `destination`.
     pub(crate) fn unbind_all(&mut self, destination: &Destination) {
         let list = self.bindings.remove(destination).unwrap_or_default();
-        for BindingKey { routing_key, arguments } in &list {
+        for BindingKey { routing_key, arguments, .. } in &list {
             self.remove_route(destination, routing_key, arguments);
         }
     }

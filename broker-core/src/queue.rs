@@ -106,7 +106,7 @@ pub struct Effects {
     pub watch_expiry: bool,
     /// Consumers have room and messages wait: the queue has to serve on.
     pub unserved: bool,
-    /// Where the log has to come before what was rejected is gone for good.
+    /// Where the log has to come before what was rejected, or deleted, is gone for good.
     pub position: LogPosition,
 }
 
@@ -187,6 +187,15 @@ pub struct Got {
     pub left: u64,
 }
 
+/// Messages that were taken away at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// How many were ready.
+    pub count: u64,
+    /// Where the log has to come before they, and their queue if it went with them, are gone for good.
+    pub position: LogPosition,
+}
+
 /// Message counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
@@ -245,6 +254,8 @@ pub struct Queue {
     pub id: QueueId,
     /// What it was declared with.
     pub spec: QueueSpec,
+    /// Where the log has to come before a restart finds the queue; a transient one waits for nothing.
+    pub defined_at: LogPosition,
     me: Weak<Self>,
     home: Weak<VirtualHost>,
     log: Arc<dyn Log>,
@@ -342,7 +353,7 @@ impl Consumer {
 }
 
 impl Queue {
-    /// A new, empty queue in the virtual host `home`.
+    /// A new, empty queue in the virtual host `home`, whose definition ends at `defined_at` in the log.
     #[must_use]
     pub fn new(
         id: QueueId,
@@ -350,8 +361,9 @@ impl Queue {
         home: Weak<VirtualHost>,
         log: Arc<dyn Log>,
         now: u64,
+        defined_at: LogPosition,
     ) -> Arc<Self> {
-        Self::restored(id, spec, home, log, now, Found::default())
+        Self::with(id, spec, home, log, now, defined_at, Found::default())
     }
 
     /// A queue as a restart has found it.
@@ -362,6 +374,20 @@ impl Queue {
         home: Weak<VirtualHost>,
         log: Arc<dyn Log>,
         now: u64,
+        found: Found,
+    ) -> Arc<Self> {
+        // What a restart has found may still have to be written once more.
+        let defined_at = log.appended_up_to();
+        Self::with(id, spec, home, log, now, defined_at, found)
+    }
+
+    fn with(
+        id: QueueId,
+        spec: QueueSpec,
+        home: Weak<VirtualHost>,
+        log: Arc<dyn Log>,
+        now: u64,
+        defined_at: LogPosition,
         found: Found,
     ) -> Arc<Self> {
         let mut ready = Ready::new(spec.settings.max_priority, Arc::clone(log.budget()));
@@ -398,6 +424,7 @@ impl Queue {
         Arc::new_cyclic(|me| Self {
             id,
             spec,
+            defined_at,
             me: Weak::clone(me),
             home,
             log,
@@ -748,27 +775,29 @@ impl Queue {
         self.finish(&mut state, effects);
     }
 
-    /// Drops every message that is ready; gives their number.
-    pub fn purge(&self) -> u64 {
+    /// Drops every message that is ready.
+    pub fn purge(&self) -> Removed {
         let mut state = self.state.lock();
         let count = state.ready_len();
         let Everything { mut entries, bare, away } = state.ready.take_all();
         entries.extend(state.stranded.take().into_iter().map(|(entry, _)| entry));
-        Records::with(|records| {
+        let position = Records::with(|records| {
             let logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
             let doomed = state.doomed.take().filter(|dead| dead.logged).map(|dead| dead.seq);
             records.settle(self.id, logged.chain(bare).chain(doomed));
             if let Some(range) = away {
                 records.settle_range(self.id, range);
             }
-            if !records.is_empty() {
-                records.sync();
-                // What cannot be noted down is back after a restart.
-                records.append(&*self.log, &[]).ok();
+            if records.is_empty() {
+                return LogPosition::START;
             }
+            // Somebody waits for it.
+            records.sync();
+            // What cannot be noted down is back after a restart.
+            records.append(&*self.log, &[]).unwrap_or(LogPosition::NEVER)
         });
         drop(state);
-        count
+        Removed { count, position }
     }
 
     /// Marks the queue as deleted, unless a condition keeps it, and gives the number of messages that were ready and

@@ -2,6 +2,10 @@
 //!
 //! One reader-writer lock guards the topology. Publishing does not take it as long as nothing changes: a
 //! [`Route`] may be remembered until [`VirtualHost::revision`] moves. Permissions are checked by the caller, before.
+//!
+//! What is durable is appended to the log under that lock, so that the order there is the order here. Whoever declares,
+//! binds or deletes is given the position where the log has to come before that survives a crash; what appends nothing
+//! has the position of what it found, so that nobody is told of a definition that may still be lost.
 
 mod queue_ids;
 mod restart;
@@ -22,10 +26,10 @@ use crate::error::{Refusal, Resource};
 use crate::exchange::{
     Binding, Destination, Exchange, ExchangeSpec, ExchangeType, HeaderTable, Target,
 };
-use crate::log::Log;
+use crate::log::{Log, LogPosition};
 use crate::name::{ExchangeName, QueueName, VhostName};
 use crate::queue::arguments::{COMPARED, QueueArguments, QueueType};
-use crate::queue::{KeepReason, Queue, QueueSpec};
+use crate::queue::{KeepReason, Queue, QueueSpec, Removed};
 pub(crate) use queue_ids::QueueIds;
 use topology::Topology;
 
@@ -104,7 +108,8 @@ impl VirtualHost {
         queue_ids: Arc<QueueIds>,
         dead_letters: Arc<DeadLetters>,
     ) -> Arc<Self> {
-        let mut topology = Topology::default();
+        // A restart does not find what was removed, and that may still have to be written once more.
+        let mut topology = Topology { removed_at: log.appended_up_to(), ..Topology::default() };
         for (exchange, kind) in PREDECLARED {
             let Ok(exchange) = ExchangeName::new(exchange) else {
                 continue;
@@ -117,7 +122,7 @@ impl VirtualHost {
                 internal: exchange.as_str() == "amq.rabbitmq.trace",
                 arguments: Arguments::new(),
             };
-            topology.exchanges.insert(exchange, Exchange::new(spec));
+            topology.exchanges.insert(exchange, Exchange::new(spec, LogPosition::START));
         }
         Arc::new_cyclic(|me| Self {
             name,
@@ -173,18 +178,30 @@ impl VirtualHost {
         found.ok_or_else(|| self.no_exchange(name))
     }
 
-    /// Declares an exchange, or checks that it is there with the same properties.
+    /// Where the log has to come before a restart finds the exchange of that name.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn exchange_defined_at(&self, name: &ExchangeName) -> Result<LogPosition, Refusal> {
+        let topology = self.topology.read();
+        let found = topology.exchanges.get(name).map(|exchange| exchange.defined_at);
+        found.ok_or_else(|| self.no_exchange(name))
+    }
+
+    /// Declares an exchange, or checks that it is there with the same properties. Gives where the log has to come before
+    /// a restart finds it.
     ///
     /// # Errors
     /// [`Refusal::DefaultExchange`], [`Refusal::ReservedPrefix`], [`Refusal::InvalidArgumentType`],
     /// [`Refusal::Inequivalent`], [`Refusal::NotKept`].
-    pub fn declare_exchange(&self, spec: ExchangeSpec) -> Result<(), Refusal> {
+    pub fn declare_exchange(&self, spec: ExchangeSpec) -> Result<LogPosition, Refusal> {
         if spec.name.is_default() {
             return Err(Refusal::DefaultExchange);
         }
         let mut topology = self.topology.write();
         if let Some(existing) = topology.exchanges.get(&spec.name) {
-            return self.equivalent_exchange(&existing.spec, &spec);
+            self.equivalent_exchange(&existing.spec, &spec)?;
+            return Ok(existing.defined_at);
         }
         if spec.name.as_str().starts_with(RESERVED_PREFIX) {
             let name = spec.name.to_string();
@@ -200,20 +217,23 @@ impl VirtualHost {
                 vhost: self.name.clone(),
             });
         }
+        let mut changes = Changes::default();
         if spec.durable {
-            let mut changes = Changes::default();
             changes.put_exchange(&self.name, &spec);
-            changes.append(&*self.log)?;
         }
-        topology.exchanges.insert(spec.name.clone(), Exchange::new(spec));
+        let defined_at = changes.append(&*self.log)?;
+        topology.exchanges.insert(spec.name.clone(), Exchange::new(spec, defined_at));
         drop(topology);
         self.changed();
-        Ok(())
+        Ok(defined_at)
     }
 
-    /// Tells the log what has gone. A log that takes nothing any more has said so already, and forgets this.
-    fn keep_gone(&self, gone: &Changes) {
-        gone.append(&*self.log).ok();
+    /// Tells the log what has gone, and gives where that is durable. A log that takes nothing any more never comes
+    /// there: after a restart it is all back.
+    fn keep_gone(&self, topology: &mut Topology, gone: &Changes) -> LogPosition {
+        let position = gone.append(&*self.log).unwrap_or(LogPosition::NEVER);
+        topology.removed_at = topology.removed_at.max(position);
+        position
     }
 
     fn inequivalent(
@@ -266,15 +286,20 @@ impl VirtualHost {
         Ok(())
     }
 
-    /// Deletes an exchange; one that is not there counts as deleted.
+    /// Deletes an exchange; one that is not there counts as deleted. Gives where the log has to come before it is gone
+    /// for good.
     ///
     /// # Errors
     /// [`Refusal::DefaultExchange`], [`Refusal::SystemExchange`], [`Refusal::InUse`].
-    pub fn delete_exchange(&self, name: &ExchangeName, if_unused: bool) -> Result<(), Refusal> {
+    pub fn delete_exchange(
+        &self,
+        name: &ExchangeName,
+        if_unused: bool,
+    ) -> Result<LogPosition, Refusal> {
         self.check_deletable(name)?;
         let mut topology = self.topology.write();
         let Some(exchange) = topology.exchanges.get(name) else {
-            return Ok(());
+            return Ok(topology.removed_at);
         };
         if if_unused && exchange.has_bindings() {
             let resource = Resource::Exchange(name.clone());
@@ -282,10 +307,10 @@ impl VirtualHost {
         }
         let mut gone = Changes::default();
         topology.remove_exchange(name, &self.name, &mut gone);
-        self.keep_gone(&gone);
+        let position = self.keep_gone(&mut topology, &gone);
         drop(topology);
         self.changed();
-        Ok(())
+        Ok(position)
     }
 
     /// All exchanges, by name.
@@ -346,6 +371,7 @@ impl VirtualHost {
     }
 
     /// Declares a queue for a connection, or checks that it is there with the same properties.
+    /// [`Queue::defined_at`] says where the log has to come before a restart finds it.
     ///
     /// # Errors
     /// [`Refusal::ReservedPrefix`], [`Refusal::Locked`], [`Refusal::Inequivalent`],
@@ -381,12 +407,14 @@ impl VirtualHost {
             settings,
         };
         let id = self.queue_ids.take();
+        let mut defined_at = LogPosition::START;
         if spec.durable {
             let mut changes = Changes::default();
             changes.put_queue(&self.name, id, &spec);
-            self.queue_ids.set_aside_and_append(id, &mut changes, &*self.log)?;
+            defined_at = self.queue_ids.set_aside_and_append(id, &mut changes, &*self.log)?;
         }
-        let queue = Queue::new(id, spec, Weak::clone(&self.me), Arc::clone(&self.log), now);
+        let (home, log) = (Weak::clone(&self.me), Arc::clone(&self.log));
+        let queue = Queue::new(id, spec, home, log, now, defined_at);
         topology.queues.insert(name.clone(), Arc::clone(&queue));
         if declaration.exclusive {
             topology.exclusive.entry(connection).or_default().push(name.clone());
@@ -486,7 +514,7 @@ impl VirtualHost {
         Ok(Arc::clone(queue))
     }
 
-    /// Deletes a queue and gives how many messages were ready in it; one that is not there had none.
+    /// Deletes a queue with its messages; one that is not there had none.
     ///
     /// # Errors
     /// [`Refusal::Locked`], [`Refusal::InUse`], [`Refusal::NotEmpty`].
@@ -496,9 +524,9 @@ impl VirtualHost {
         connection: Option<ConnectionId>,
         if_unused: bool,
         if_empty: bool,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<Removed, Refusal> {
         let Ok(queue) = self.queue(name) else {
-            return Ok(0);
+            return Ok(self.removed_before());
         };
         if let Some(connection) = connection {
             self.not_locked(&queue, connection)?;
@@ -514,17 +542,22 @@ impl VirtualHost {
         })
     }
 
+    /// What is not there may be back after a crash until the log knows of its removal.
+    fn removed_before(&self) -> Removed {
+        Removed { count: 0, position: self.topology.read().removed_at }
+    }
+
     fn remove_queue(
         &self,
         queue: &Arc<Queue>,
         if_unused: bool,
         if_empty: bool,
-    ) -> Result<u64, KeepReason> {
+    ) -> Result<Removed, KeepReason> {
         let mut topology = self.topology.write();
         let name = &queue.spec.name;
         // Another queue of the same name may have taken the place in the meantime.
         if !topology.queues.get(name).is_some_and(|there| Arc::ptr_eq(there, queue)) {
-            return Ok(0);
+            return Ok(Removed { count: 0, position: topology.removed_at });
         }
         // Topology before queue is the order of the locks; nobody declares it again in between.
         let (count, entries) = queue.delete(if_unused, if_empty)?;
@@ -535,7 +568,7 @@ impl VirtualHost {
         }
         let destination = Destination::Queue(name.clone());
         topology.forget_destination(destination, queue.spec.durable, &self.name, &mut gone);
-        self.keep_gone(&gone);
+        let position = self.keep_gone(&mut topology, &gone);
         if let Some(owner) = queue.spec.exclusive_owner
             && let Some(owned) = topology.exclusive.get_mut(&owner)
         {
@@ -550,7 +583,7 @@ impl VirtualHost {
         self.changed();
         // Here, where no lock is held: there may be many.
         drop(entries);
-        Ok(count)
+        Ok(Removed { count, position })
     }
 
     /// Deletes the exclusive queues of a connection that ends.
@@ -569,7 +602,7 @@ impl VirtualHost {
             let mut topology = self.topology.write();
             let mut gone = topology.durable_definitions(&self.name);
             gone.delete_vhost(&self.name);
-            self.keep_gone(&gone);
+            self.keep_gone(&mut topology, &gone);
             std::mem::take(&mut *topology)
         };
         self.changed();
@@ -599,12 +632,13 @@ impl VirtualHost {
 
     // ---- bindings ----
 
-    /// Binds a queue or an exchange to a source exchange; binding again changes nothing.
+    /// Binds a queue or an exchange to a source exchange; binding again changes nothing. Gives where the log has to come
+    /// before a restart finds the binding.
     ///
     /// # Errors
     /// [`Refusal::DefaultExchange`], [`Refusal::NotFound`] (of the source first), [`Refusal::InvalidMatch`],
     /// [`Refusal::Locked`], [`Refusal::NotKept`].
-    pub fn bind(&self, binding: Binding, connection: ConnectionId) -> Result<(), Refusal> {
+    pub fn bind(&self, binding: Binding, connection: ConnectionId) -> Result<LogPosition, Refusal> {
         self.refuse_default(&binding)?;
         let mut topology = self.topology.write();
         if !topology.exchanges.contains_key(&binding.source) {
@@ -624,26 +658,35 @@ impl VirtualHost {
             }
         };
         let to_durable = topology.is_durable(&binding.destination);
+        let mut position = LogPosition::START;
         if let Some(source) = topology.exchanges.get_mut(&binding.source) {
+            if let Some(bound_at) = source.bound_at(&binding) {
+                return Ok(bound_at);
+            }
             source.check_binding(&binding.arguments)?;
             if source.spec.durable && to_durable {
                 let mut changes = Changes::default();
                 changes.put_binding(&self.name, &binding);
-                changes.append(&*self.log)?;
+                position = changes.append(&*self.log)?;
             }
-            source.bind(target, &binding.routing_key, binding.arguments)?;
+            source.bind(target, &binding.routing_key, binding.arguments, position)?;
         }
         topology.note_source(binding.destination, binding.source);
         drop(topology);
         self.changed();
-        Ok(())
+        Ok(position)
     }
 
-    /// Removes a binding; one that is not there counts as removed.
+    /// Removes a binding; one that is not there counts as removed. Gives where the log has to come before it is gone for
+    /// good.
     ///
     /// # Errors
     /// [`Refusal::DefaultExchange`], [`Refusal::Locked`].
-    pub fn unbind(&self, binding: &Binding, connection: ConnectionId) -> Result<(), Refusal> {
+    pub fn unbind(
+        &self,
+        binding: &Binding,
+        connection: ConnectionId,
+    ) -> Result<LogPosition, Refusal> {
         self.refuse_default(binding)?;
         let mut topology = self.topology.write();
         if let Destination::Queue(name) = &binding.destination
@@ -651,14 +694,16 @@ impl VirtualHost {
         {
             self.not_locked(queue, connection)?;
         }
+        let (removed_at, to_durable) =
+            (topology.removed_at, topology.is_durable(&binding.destination));
         let Some(source) = topology.exchanges.get_mut(&binding.source) else {
-            return Ok(());
+            return Ok(removed_at);
         };
         if !source.unbind(&binding.destination, &binding.routing_key, &binding.arguments) {
-            return Ok(());
+            return Ok(removed_at);
         }
         let mut gone = Changes::default();
-        if source.spec.durable {
+        if source.spec.durable && to_durable {
             gone.delete_binding(&self.name, binding);
         }
         if !source.leads_to(&binding.destination)
@@ -672,10 +717,10 @@ impl VirtualHost {
         if topology.goes_by_itself(&binding.source) {
             topology.remove_exchange(&binding.source, &self.name, &mut gone);
         }
-        self.keep_gone(&gone);
+        let position = self.keep_gone(&mut topology, &gone);
         drop(topology);
         self.changed();
-        Ok(())
+        Ok(position)
     }
 
     fn refuse_default(&self, binding: &Binding) -> Result<(), Refusal> {

@@ -515,3 +515,14 @@ fn reading_ahead_for_many_queues_stays_within_the_memory_for_messages() {
     let bound = BUDGET + (512 << 10) + QUEUES * 2048;
     assert!(used <= bound, "{used} octets of {BUDGET}");
 }
+
+/// The end of the log may have to be written once more by the restart that finds it there.
+#[test]
+fn what_a_restart_finds_waits_for_the_end_of_the_log() {
+    let node = Node::new();
+    let declared_at = node.declare("kept", &[]).defined_at;
+    let node = node.kill();
+    let found_at = node.queue("kept").defined_at;
+    assert!(found_at >= declared_at, "{found_at:?} is before {declared_at:?}");
+    wait_for(|| node.log.durable_up_to() >= found_at);
+}

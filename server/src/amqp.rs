@@ -3,7 +3,8 @@
 //! [`session`] holds the connection's state; [`frames`] takes what arrives apart; [`handshake`] brings the
 //! connection from the protocol header to `connection.open`, [`closing`] to its end. The methods are in the module of
 //! their class: [`channel`], [`topology`] (exchange and queue), [`publish`], [`consume`], [`tx`]. [`deliveries`]
-//! is the half that queues deliver into, [`listing`] what operators see.
+//! is the half that queues deliver into, [`replies`] what waits for the log before it is answered, [`listing`] what
+//! operators see.
 
 mod batch;
 mod channel;
@@ -16,6 +17,7 @@ mod frames;
 mod handshake;
 mod listing;
 mod publish;
+mod replies;
 mod routes;
 mod session;
 mod topology;

@@ -2,6 +2,8 @@
 //! and alarms.
 
 mod log_wait;
+#[cfg(test)]
+pub(crate) mod slow_log;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,7 +26,7 @@ use crate::counters::Counters;
 use crate::listener::Seats;
 use crate::settings::Settings;
 use log_wait::LogWaiters;
-pub(crate) use log_wait::{BacklogPause, LogWait};
+pub(crate) use log_wait::{BacklogPause, KEPT_WITHIN, LogWait};
 
 /// The broker's time: milliseconds since it started.
 #[derive(Debug, Clone, Copy)]

@@ -28,10 +28,19 @@ mod crash {
 
 use crash::roles::Role;
 use crash::supervisor::{Plan, run, run_on_a_disk_that_forgets};
+use proto_amqp::control::protocol::queue;
+use tempfile::TempDir;
 use warren_tests::history::Verdict;
+use warren_tests::process::{Place, WarrenProcess};
 
 /// Kills of a run, unless `WARREN_CRASH_CYCLES` says otherwise.
 const CYCLES: usize = 15;
+
+/// Kills of a broker that is asked for queues.
+const KILLS_WHILE_DECLARING: usize = 5;
+
+/// Queues that it is asked for at once, of which some are answered.
+const QUEUES_AT_ONCE: usize = 100;
 
 /// Producers, consumers, and transactions that move messages on, in both protocols and over shared queues.
 const ALL_AT_ONCE: [Role; 16] = [
@@ -95,5 +104,39 @@ async fn a_disk_that_forgets_is_found_out() {
     }
     for impossible in [Verdict::Phantom, Verdict::Corrupt, Verdict::ConfirmHonesty] {
         assert!(!counts.contains_key(&impossible), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_declared_is_there() {
+    let directory = TempDir::with_prefix("warren-declared-").unwrap();
+    let place = Place::new(&directory.path().join("data"));
+    let mut declared: Vec<String> = Vec::new();
+    for kill in 0..KILLS_WHILE_DECLARING {
+        let broker = WarrenProcess::start_at(&place, &[]).await;
+        let mut peer = broker.amqp().await;
+        for name in &declared {
+            peer.counts(1, name).await;
+        }
+        let names: Vec<String> =
+            (0..QUEUES_AT_ONCE).map(|number| format!("q-{kill}-{number}")).collect();
+        let declare = |name: &String| {
+            let queue = name.as_str().into();
+            queue::Declare { queue, durable: true, ..queue::Declare::default() }
+        };
+        for name in &names {
+            peer.send(1, declare(name)).await;
+        }
+        let answered = rand::random_range(1..=QUEUES_AT_ONCE);
+        for _ in 0..answered {
+            peer.expect::<queue::DeclareOk>(1).await;
+        }
+        broker.kill().await;
+        declared.extend(names.into_iter().take(answered));
+    }
+    let broker = WarrenProcess::start_at(&place, &[]).await;
+    let mut peer = broker.amqp().await;
+    for name in &declared {
+        peer.counts(1, name).await;
     }
 }

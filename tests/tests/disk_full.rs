@@ -177,8 +177,7 @@ async fn a_foreign_file_fills_the_disk_again_and_again() {
         publish_until_blocked(&mut publisher).await;
         let held = since.elapsed();
         let mut consumer = broker.amqp().await;
-        // A durable queue is a small record, for which there is room. That it is kept is certain once something after
-        // it is: the commit.
+        // A durable queue is a small record, for which there is room; that it is kept is what the answer says.
         declare_durable(&mut consumer, &format!("declared-{cycle}")).await;
         settled.extend(settle_in_transaction(&mut consumer, "work", 10).await);
         let starts_full = cycle < starts;

@@ -95,7 +95,7 @@ fn queue_with(arguments: &[(&str, Value)]) -> Arc<Queue> {
         settings: QueueArguments::parse(&arguments).unwrap(),
         arguments,
     };
-    Queue::new(QueueId(1), spec, Weak::new(), Arc::new(MemoryLog::default()), 0)
+    Queue::new(QueueId(1), spec, Weak::new(), Arc::new(MemoryLog::default()), 0, LogPosition::START)
 }
 
 fn subscription(hand: &Arc<Hand>, priority: i64) -> Subscription {
@@ -302,7 +302,14 @@ fn exclusive_use_keeps_everybody_else_out() {
 fn an_auto_delete_queue_goes_with_its_last_consumer() {
     let mut spec = queue_with(&[]).spec.clone();
     spec.auto_delete = true;
-    let queue = Queue::new(QueueId(1), spec, Weak::new(), Arc::new(MemoryLog::default()), 0);
+    let queue = Queue::new(
+        QueueId(1),
+        spec,
+        Weak::new(),
+        Arc::new(MemoryLog::default()),
+        0,
+        LogPosition::START,
+    );
     let ids = [(), ()].map(|()| subscribe(&queue, &Hand::with_room(1), 0));
     let mut effects = Undone::default();
     queue.cancel(ids[0], 0, &mut effects);
@@ -482,7 +489,7 @@ proptest::proptest! {
                     queue.resume(&[ids[consumer]], 0, &mut effects);
                 }
                 Action::Purge => {
-                    proptest::prop_assert_eq!(queue.purge(), model.ready.len() as u64);
+                    proptest::prop_assert_eq!(queue.purge().count, model.ready.len() as u64);
                     model.ready.clear();
                 }
                 Action::Get => {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::definitions::Changes;
-use crate::log::Log;
+use crate::log::{Log, LogPosition};
 use crate::queue::QueueId;
 use crate::storage::StorageError;
 
@@ -33,19 +33,20 @@ impl QueueIds {
     }
 
     /// Appends changes that give a durable queue this id, and sets ids aside first when it is beyond those that are.
+    /// Gives where that is durable.
     pub(super) fn set_aside_and_append(
         &self,
         id: QueueId,
         changes: &mut Changes,
         log: &dyn Log,
-    ) -> Result<(), StorageError> {
+    ) -> Result<LogPosition, StorageError> {
         let mut set_aside = self.set_aside.lock();
         let below = if id.0 < *set_aside { *set_aside } else { id.0 + QUEUE_IDS_STEP };
         if below > *set_aside {
             changes.queue_ids(below);
         }
-        changes.append(log)?;
+        let position = changes.append(log)?;
         *set_aside = below;
-        Ok(())
+        Ok(position)
     }
 }

@@ -1,4 +1,7 @@
 //! Bringing back what the log has kept of a virtual host, and the last word before a clean stop.
+//!
+//! What a restart finds is not always proved durable: the end of the log may have to be written once more. So all of it
+//! has the position of that end, and whoever asks for it again waits until the log has come there.
 
 use std::sync::{Arc, Weak};
 
@@ -11,7 +14,8 @@ use crate::queue::{Found, Queue, QueueSpec};
 impl VirtualHost {
     /// A durable exchange that the log knows.
     pub(crate) fn restore_exchange(&self, spec: ExchangeSpec) {
-        self.topology.write().exchanges.insert(spec.name.clone(), Exchange::new(spec));
+        let exchange = Exchange::new(spec, self.log.appended_up_to());
+        self.topology.write().exchanges.insert(exchange.spec.name.clone(), exchange);
     }
 
     /// A durable queue that the log knows. Gives what of its arguments could not be understood; the queue does without.
@@ -52,6 +56,7 @@ impl VirtualHost {
             "binding of {} to exchange '{}' in vhost '{}'",
             binding.destination, binding.source, self.name
         );
+        let found_at = self.log.appended_up_to();
         let mut topology = self.topology.write();
         let target = match &binding.destination {
             Destination::Queue(name) => topology.queues.get(name).cloned().map(Target::Queue),
@@ -66,7 +71,7 @@ impl VirtualHost {
             return Err(format!("{described}: its source is gone"));
         };
         source
-            .bind(target, &binding.routing_key, binding.arguments)
+            .bind(target, &binding.routing_key, binding.arguments, found_at)
             .map_err(|error| format!("{described}: {error}"))?;
         topology.note_source(binding.destination, binding.source);
         Ok(())

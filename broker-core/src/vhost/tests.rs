@@ -141,7 +141,7 @@ fn a_deleted_queue_takes_its_bindings_and_auto_delete_sources_with_it() {
     vhost.declare_exchange(upstream).unwrap();
     bind(&vhost, "auto", "a", "k");
     bind_with(&vhost, "upstream", Destination::Exchange(exchange("auto")), "k", Arguments::new());
-    assert_eq!(vhost.delete_queue(&queue("a"), Some(US), false, false), Ok(0));
+    assert_eq!(vhost.delete_queue(&queue("a"), Some(US), false, false), Ok(Removed::default()));
     assert!(vhost.exchange(&exchange("auto")).is_err());
     assert!(vhost.exchange(&exchange("upstream")).is_err(), "its last binding led to auto");
     assert!(vhost.topology.read().sources.is_empty());
@@ -221,7 +221,7 @@ fn refusals_speak_the_words_that_clients_know() {
     );
     let topic = spec("amq.direct", ExchangeType::Topic);
     assert_eq!(
-        text(vhost.declare_exchange(ExchangeSpec { durable: true, ..topic })).as_deref(),
+        text(vhost.declare_exchange(ExchangeSpec { durable: true, ..topic }).map(drop)).as_deref(),
         Some(
             "inequivalent arg 'type' for exchange 'amq.direct' in vhost '/': received 'topic' but current is 'direct'"
         )
@@ -329,10 +329,11 @@ fn effects_that_nobody_carries_out_are_noticed() {
     short.publish(&[Publication::Owned(message)], 0, &mut Effects::default());
 }
 
-/// A log that keeps nothing, and takes nothing once it is full.
+/// A log that keeps nothing but how many batches it has taken, and takes nothing once it is full.
 #[derive(Debug, Default)]
 struct SmallLog {
     full: AtomicBool,
+    end: AtomicU64,
     budget: Arc<Budget>,
 }
 
@@ -344,7 +345,7 @@ impl Log for SmallLog {
     fn append(&self, _: &Batch<'_>) -> Result<LogPosition, StorageError> {
         match self.full.load(Ordering::Relaxed) {
             true => Err(StorageError::DiskFull),
-            false => Ok(LogPosition::START),
+            false => Ok(LogPosition(self.end.fetch_add(1, Ordering::Relaxed) + 1)),
         }
     }
 
@@ -353,7 +354,7 @@ impl Log for SmallLog {
     }
 
     fn appended_up_to(&self) -> LogPosition {
-        LogPosition::START
+        LogPosition(self.end.load(Ordering::Relaxed))
     }
 
     fn health(&self) -> Health {
@@ -410,4 +411,89 @@ fn nothing_has_happened_in_a_step_that_the_log_does_not_take() {
     log.full.store(false, Ordering::Relaxed);
     assert_eq!(publish().unwrap().rejected, [0]);
     assert_eq!(ready(), [1, 1]);
+}
+
+/// A virtual host over a log whose batches have the positions 1, 2 and so on.
+fn kept_vhost() -> (Arc<VirtualHost>, Arc<SmallLog>) {
+    let log = Arc::new(SmallLog::default());
+    let name = VhostName::new("/").unwrap();
+    let vhost = VirtualHost::new(name, Arc::clone(&log) as Arc<_>, Arc::default(), Arc::default());
+    (vhost, log)
+}
+
+fn binding(source: &str, to: &str) -> Binding {
+    Binding {
+        source: exchange(source),
+        destination: Destination::Queue(queue(to)),
+        routing_key: b"k".as_slice().into(),
+        arguments: Arguments::new(),
+    }
+}
+
+#[test]
+fn what_is_durable_is_answered_with_its_position_and_found_with_the_same() {
+    let (vhost, _) = kept_vhost();
+    let kept = QueueDeclaration { durable: true, ..declaration("kept") };
+    let declare = || vhost.declare_queue(kept.clone(), US, 0).unwrap().queue.defined_at;
+    assert_eq!((declare(), declare()), (LogPosition(1), LogPosition(1)));
+    let durable = ExchangeSpec { durable: true, ..spec("e", ExchangeType::Direct) };
+    assert_eq!(vhost.declare_exchange(durable.clone()), Ok(LogPosition(2)));
+    assert_eq!(vhost.declare_exchange(durable), Ok(LogPosition(2)));
+    assert_eq!(vhost.exchange_defined_at(&exchange("e")), Ok(LogPosition(2)));
+    assert_eq!(vhost.bind(binding("e", "kept"), US), Ok(LogPosition(3)));
+    assert_eq!(vhost.bind(binding("e", "kept"), US), Ok(LogPosition(3)));
+    assert_eq!(vhost.unbind(&binding("e", "kept"), US), Ok(LogPosition(4)));
+    let removed = Removed { count: 0, position: LogPosition(5) };
+    assert_eq!(vhost.delete_queue(&queue("kept"), Some(US), false, false), Ok(removed));
+    assert_eq!(vhost.delete_exchange(&exchange("e"), false), Ok(LogPosition(6)));
+    // They are gone for good when their removal is, whoever asks for it.
+    let removed = Removed { count: 0, position: LogPosition(6) };
+    assert_eq!(vhost.delete_queue(&queue("kept"), Some(US), false, false), Ok(removed));
+    assert_eq!(vhost.delete_exchange(&exchange("e"), false), Ok(LogPosition(6)));
+    assert_eq!(vhost.unbind(&binding("e", "kept"), US), Ok(LogPosition(6)));
+}
+
+#[test]
+fn what_is_transient_appends_nothing_and_waits_for_nothing() {
+    let (vhost, log) = kept_vhost();
+    let durable = ExchangeSpec { durable: true, ..spec("e", ExchangeType::Direct) };
+    assert_eq!(vhost.declare_exchange(durable), Ok(LogPosition(1)));
+    let exclusive = QueueDeclaration { durable: true, exclusive: true, ..declaration("a") };
+    let transient = vhost.declare_queue(exclusive, US, 0).unwrap().queue;
+    assert_eq!(transient.defined_at, LogPosition::START);
+    let fleeting = spec("fleeting", ExchangeType::Direct);
+    assert_eq!(vhost.declare_exchange(fleeting), Ok(LogPosition::START));
+    assert_eq!(vhost.bind(binding("e", "a"), US), Ok(LogPosition::START));
+    assert_eq!(vhost.unbind(&binding("e", "a"), US), Ok(LogPosition::START));
+    publish(&vhost, &transient, 0);
+    assert_eq!(transient.purge(), Removed { count: 1, position: LogPosition::START });
+    let removed = vhost.delete_queue(&queue("a"), Some(US), false, false);
+    assert_eq!(removed, Ok(Removed::default()));
+    assert_eq!(vhost.delete_exchange(&exchange("fleeting"), false), Ok(LogPosition::START));
+    assert_eq!(log.appended_up_to(), LogPosition(1));
+}
+
+#[test]
+fn what_the_log_does_not_learn_is_never_gone_for_good() {
+    let (vhost, log) = kept_vhost();
+    let kept = QueueDeclaration { durable: true, ..declaration("kept") };
+    let kept = vhost.declare_queue(kept, US, 0).unwrap().queue;
+    let persistent = Attributes { persistent: true, ..Attributes::default() };
+    let message = Message::new(b"", b"kept", &[0, 0], b"body".to_vec(), persistent);
+    kept.publish(&[Publication::Owned(message)], 0, &mut Effects::default());
+    log.full.store(true, Ordering::Relaxed);
+    assert_eq!(kept.purge(), Removed { count: 1, position: LogPosition::NEVER });
+    let removed = Removed { count: 0, position: LogPosition::NEVER };
+    assert_eq!(vhost.delete_queue(&queue("kept"), Some(US), false, false), Ok(removed));
+}
+
+#[test]
+fn a_durable_queue_that_goes_with_its_last_consumer_says_when_it_is_gone_for_good() {
+    let (vhost, _) = kept_vhost();
+    let kept = QueueDeclaration { durable: true, auto_delete: true, ..declaration("kept") };
+    let kept = vhost.declare_queue(kept, US, 0).unwrap().queue;
+    let mut effects = Effects::default();
+    effects.delete_queue = true;
+    vhost.carry_out(&kept, &mut effects, 0);
+    assert_eq!(effects.position, LogPosition(2));
 }

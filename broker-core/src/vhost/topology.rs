@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use crate::consumer::ConnectionId;
 use crate::definitions::Changes;
 use crate::exchange::{Destination, Exchange};
+use crate::log::LogPosition;
 use crate::name::{ExchangeName, QueueName, VhostName};
 use crate::queue::Queue;
 
@@ -20,6 +21,8 @@ pub(super) struct Topology {
     pub(super) sources: Map<Destination, Vec<ExchangeName>>,
     /// The exclusive queues of a connection.
     pub(super) exclusive: Map<ConnectionId, Vec<QueueName>>,
+    /// Where the log has to come before everything that was removed so far is gone for good.
+    pub(super) removed_at: LogPosition,
 }
 
 impl Topology {

@@ -23,7 +23,9 @@ impl VirtualHost {
         if effects.delete_queue {
             effects.delete_queue = false;
             // Somebody may have subscribed in between: then it stays.
-            self.remove_queue(queue, true, false).ok();
+            if let Ok(removed) = self.remove_queue(queue, true, false) {
+                effects.position = effects.position.max(removed.position);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use broker_core::consumer::{Fate, Outstanding};
 use broker_core::name::{ExchangeName, QueueName};
-use broker_core::queue::{Effects, Got, Queue, Settle, Share};
+use broker_core::queue::{Effects, Got, Queue, Removed, Settle, Share};
 use broker_core::storage::{Health, StorageError};
 use broker_core::{Attributes, Message, Publication};
 use proto_amqp::properties;
@@ -522,14 +522,14 @@ impl World {
         let candidates = self.live_queues(&ALL_QUEUES);
         let Some(name) = self.choose(&candidates) else { return Ok(()) };
         self.begin_deed();
-        let purged = self.queue(name).purge();
+        let Removed { count: purged, position } = self.queue(name).purge();
         let live = self.live.get_mut(name).ok_or("no queue")?;
         let ready: Vec<Placed> = std::mem::take(&mut live.ready).into_values().collect();
         if purged != ready.len() as u64 {
             return Err(format!("{purged} messages are purged of {}", ready.len()));
         }
         let leaves = self.logged_of(name, &ready);
-        self.change(Change { leaves, ..Change::default() });
+        self.change_at(position.0, Change { leaves, ..Change::default() });
         self.end_deed(Vec::new())
     }
 }

@@ -43,12 +43,13 @@ impl World {
         if !declared.new {
             return Err(format!("queue {name} was there before"));
         }
+        let defined_at = declared.queue.defined_at;
         let (ready, unacked) = Default::default();
         let live = Live { profile, queue: declared.queue, ready, unacked, restored: false };
         self.live.insert(name, live);
         if profile.durable {
             let defined = Some(Defined::Queue(name, profile));
-            self.change(Change { defined, ..Change::default() });
+            self.change_at(defined_at.0, Change { defined, ..Change::default() });
         }
         self.end_deed(Vec::new())
     }
@@ -58,15 +59,16 @@ impl World {
         let Some(name) = self.choose(&candidates) else { return Ok(()) };
         self.begin_deed();
         let deleted = self.vhost().delete_queue(&queue_name(name), Some(CONNECTION), false, false);
+        let deleted = deleted.map_err(|refusal| refusal.to_string())?;
         let live = self.live.remove(name).ok_or("no queue")?;
-        if deleted != Ok(live.ready.len() as u64) {
+        if deleted.count != live.ready.len() as u64 {
             return Err(format!("deleting {name} with {} gives {deleted:?}", live.ready.len()));
         }
         self.consumers.retain(|consumer| consumer.name != name);
         self.bindings.retain(|(_, queue)| *queue != name);
         if live.profile.durable {
             let defined = Some(Defined::NoQueue(name));
-            self.change(Change { defined, ..Change::default() });
+            self.change_at(deleted.position.0, Change { defined, ..Change::default() });
         }
         self.end_deed(Vec::new())
     }
@@ -84,10 +86,11 @@ impl World {
             internal: false,
             arguments: Default::default(),
         };
-        self.vhost().declare_exchange(spec).map_err(|refusal| refusal.to_string())?;
+        let declared = self.vhost().declare_exchange(spec);
+        let position = declared.map_err(|refusal| refusal.to_string())?;
         self.exchanges.insert(name);
         let defined = Some(Defined::Exchange(name));
-        self.change(Change { defined, ..Change::default() });
+        self.change_at(position.0, Change { defined, ..Change::default() });
         self.end_deed(Vec::new())
     }
 
@@ -96,11 +99,11 @@ impl World {
         let Some(name) = self.choose(&there) else { return Ok(()) };
         self.begin_deed();
         let deleted = self.vhost().delete_exchange(&exchange_name(name), false);
-        deleted.map_err(|refusal| refusal.to_string())?;
+        let position = deleted.map_err(|refusal| refusal.to_string())?;
         self.exchanges.remove(name);
         self.bindings.retain(|(exchange, _)| *exchange != name);
         let defined = Some(Defined::NoExchange(name));
-        self.change(Change { defined, ..Change::default() });
+        self.change_at(position.0, Change { defined, ..Change::default() });
         self.end_deed(Vec::new())
     }
 
@@ -121,11 +124,11 @@ impl World {
         let Some(queue) = self.choose(&ends) else { return Ok(()) };
         self.begin_deed();
         let bound = self.vhost().bind(Self::binding(exchange, queue), CONNECTION);
-        bound.map_err(|refusal| refusal.to_string())?;
-        self.bindings.insert((exchange, queue));
-        if self.is_durable(queue) {
+        let position = bound.map_err(|refusal| refusal.to_string())?;
+        let is_new = self.bindings.insert((exchange, queue));
+        if is_new && self.is_durable(queue) {
             let defined = Some(Defined::Binding(exchange, queue));
-            self.change(Change { defined, ..Change::default() });
+            self.change_at(position.0, Change { defined, ..Change::default() });
         }
         self.end_deed(Vec::new())
     }
@@ -135,10 +138,12 @@ impl World {
         let Some((exchange, queue)) = self.choose(&there) else { return Ok(()) };
         self.begin_deed();
         let unbound = self.vhost().unbind(&Self::binding(exchange, queue), CONNECTION);
-        unbound.map_err(|refusal| refusal.to_string())?;
+        let position = unbound.map_err(|refusal| refusal.to_string())?;
         self.bindings.remove(&(exchange, queue));
-        let defined = Some(Defined::NoBinding(exchange, queue));
-        self.change(Change { defined, ..Change::default() });
+        if self.is_durable(queue) {
+            let defined = Some(Defined::NoBinding(exchange, queue));
+            self.change_at(position.0, Change { defined, ..Change::default() });
+        }
         self.end_deed(Vec::new())
     }
 }

@@ -108,7 +108,7 @@ fn a_purge_takes_what_has_come_back_along() {
     queue.cancel(id, 0, &mut Effects::default());
     let all = std::mem::take(&mut *hand.got.lock());
     give_back(&node, &queue, all);
-    assert_eq!(queue.purge(), COUNT as u64);
+    assert_eq!(queue.purge().count, COUNT as u64);
     assert_eq!((queue.depth().ready, queue.depth().ready_bytes), (0, 0));
     let node = node.kill();
     assert_eq!(node.queue("q").depth().ready, 0);

@@ -217,6 +217,7 @@ impl Session {
         self.outlet.lock().deliveries.forget_channel(id.0);
         self.shared.facts.lock().channels.remove(&id.0);
         self.commits_waiting.retain(|(_, channel)| *channel != id);
+        self.forget_reply(id);
         self.node.counters.channels_closed.increment(1);
     }
 

@@ -71,6 +71,10 @@ impl Session {
                     return input.len();
                 }
             };
+            if self.waits_behind_reply(&frame) {
+                self.stalled = true;
+                break;
+            }
             match self.on_frame(&frame, input, at, &mut run, &mut settling) {
                 Ok(Step::Took(count)) => at += count,
                 Ok(Step::Wait) => break,

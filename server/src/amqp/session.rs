@@ -30,6 +30,7 @@ use super::channel::Channel;
 use super::deliveries::Deliveries;
 use super::error::Exception;
 use super::listing::{Shared, SharedFacts, connection_name};
+use super::replies::WaitingReply;
 use super::upkeep::Heartbeats;
 use crate::driver::Want;
 use crate::node::{BacklogPause, Connection as _, Identity, LogWait, Node, PendingLogin};
@@ -110,8 +111,10 @@ pub(crate) struct Session {
     pub(super) log_wait: LogWait,
     /// Something was answered since the read began.
     pub(super) answered: bool,
-    /// Input was left because there was no room for its answers.
+    /// Input was left: there was no room for its answers, or it waits behind a reply.
     pub(super) stalled: bool,
+    /// A reply that waits for the log, and all later frames for it.
+    pub(super) reply_waiting: Option<WaitingReply>,
     /// Commits that wait for the log.
     pub(super) commits_waiting: Vec<(LogPosition, ChannelId)>,
     pub(super) batch: Batch,
@@ -185,6 +188,7 @@ impl Session {
             confirms_waiting: SmallVec::new(),
             answered: false,
             stalled: false,
+            reply_waiting: None,
             log_wait: LogWait::default(),
             commits_waiting: Vec::new(),
             batch: Batch::default(),
@@ -316,8 +320,11 @@ impl crate::driver::Session for Session {
         if !cancelled.is_empty() {
             self.notify_cancelled(cancelled);
         }
+        // The mark is read first: what came before the reply is answered before it.
+        let due = self.is_reply_due();
         self.confirm_what_is_durable();
         self.answer_commits();
+        self.answer_waiting(due);
         self.unblock_if_over();
         self.pause.look(&*self.node.broker.log);
     }
@@ -338,6 +345,7 @@ impl crate::driver::Session for Session {
             self.heartbeats.next_send,
             self.heartbeats.next_check,
             self.pause.until(),
+            self.reply_until(),
         ];
         candidates.into_iter().flatten().min()
     }
@@ -356,6 +364,9 @@ impl crate::driver::Session for Session {
         }
         if self.heartbeats.next_check.is_some_and(|at| at <= now) {
             self.on_heartbeat_check(now);
+        }
+        if self.reply_until().is_some_and(|at| at <= now) {
+            self.on_reply_late();
         }
     }
 
@@ -394,7 +405,7 @@ impl crate::driver::Session for Session {
     }
 
     fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.stalled && self.has_room() {
+        if self.stalled && self.has_room() && self.reply_waiting.is_none() {
             self.stalled = false;
             return Poll::Ready(());
         }

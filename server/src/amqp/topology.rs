@@ -5,7 +5,9 @@ use std::sync::Arc;
 use broker_core::access::Access;
 use broker_core::arguments::{Arguments, Value};
 use broker_core::exchange::{Binding, Destination, ExchangeSpec, ExchangeType};
+use broker_core::log::LogPosition;
 use broker_core::name::{ExchangeName, QueueName};
+use broker_core::queue::Removed;
 use broker_core::vhost::QueueDeclaration;
 use broker_core::{Refusal, Resource, VirtualHost};
 use proto_amqp::control::protocol::{AMQPClass, access, exchange, queue};
@@ -114,20 +116,21 @@ impl Session {
         use exchange::AMQPMethod as Exchange;
         let method = MethodId::of_payload(payload).unwrap_or(MethodId::NONE);
         let request = self.request(method)?;
-        let (nowait, reply) = match class {
+        let (nowait, position, reply) = match class {
             Exchange::Declare(declare) => {
-                self.on_exchange_declare(&request, &declare, payload)?;
-                (declare.nowait, Exchange::DeclareOk(exchange::DeclareOk {}))
+                let defined_at = self.on_exchange_declare(&request, &declare, payload)?;
+                (declare.nowait, defined_at, Exchange::DeclareOk(exchange::DeclareOk {}))
             }
             Exchange::Delete(delete) => {
                 let name = request.exchange(delete.exchange.as_str())?;
                 request.vhost.check_deletable(&name).map_err(request.refused())?;
                 self.may(&request, Resource::Exchange(name.clone()), Access::Configure)?;
-                request
-                    .vhost
-                    .delete_exchange(&name, delete.if_unused)
-                    .map_err(request.refused())?;
-                (delete.nowait, Exchange::DeleteOk(exchange::DeleteOk {}))
+                let deleted = request.vhost.delete_exchange(&name, delete.if_unused);
+                (
+                    delete.nowait,
+                    deleted.map_err(request.refused())?,
+                    Exchange::DeleteOk(exchange::DeleteOk {}),
+                )
             }
             Exchange::Bind(bind) => {
                 let destination = request.exchange(bind.destination.as_str())?;
@@ -137,8 +140,7 @@ impl Session {
                     routing_key: bind.routing_key.as_str().as_bytes().into(),
                     arguments: self.arguments(payload),
                 };
-                self.bind(&request, binding)?;
-                (bind.nowait, Exchange::BindOk(exchange::BindOk {}))
+                (bind.nowait, self.bind(&request, binding)?, Exchange::BindOk(exchange::BindOk {}))
             }
             Exchange::Unbind(unbind) => {
                 let destination = request.exchange(unbind.destination.as_str())?;
@@ -148,13 +150,16 @@ impl Session {
                     routing_key: unbind.routing_key.as_str().as_bytes().into(),
                     arguments: self.arguments(payload),
                 };
-                self.unbind(&request, &binding)?;
-                (unbind.nowait, Exchange::UnbindOk(exchange::UnbindOk {}))
+                (
+                    unbind.nowait,
+                    self.unbind(&request, &binding)?,
+                    Exchange::UnbindOk(exchange::UnbindOk {}),
+                )
             }
             _ => return Err(Exception::unimplemented(method)),
         };
         if !nowait {
-            self.send(id, AMQPClass::Exchange(reply));
+            self.reply_at(position, id, method, AMQPClass::Exchange(reply));
         }
         Ok(())
     }
@@ -164,14 +169,14 @@ impl Session {
         request: &Request,
         declare: &exchange::Declare,
         payload: &[u8],
-    ) -> Result<(), Exception> {
+    ) -> Result<LogPosition, Exception> {
         let name = request.exchange(declare.exchange.as_str())?;
         if declare.passive {
             // spec: amqp exchange.declare.passive
             if name.is_default() {
                 return Err(request.refused()(Refusal::DefaultExchange));
             }
-            return request.vhost.exchange(&name).map(drop).map_err(request.refused());
+            return request.vhost.exchange_defined_at(&name).map_err(request.refused());
         }
         let kind = ExchangeType::parse(declare.kind.as_str()).map_err(request.refused())?;
         if name.is_default() {
@@ -208,12 +213,12 @@ impl Session {
         self.may(request, Resource::Exchange(binding.source.clone()), Access::Read)
     }
 
-    fn bind(&self, request: &Request, binding: Binding) -> Result<(), Exception> {
+    fn bind(&self, request: &Request, binding: Binding) -> Result<LogPosition, Exception> {
         self.may_bind(request, &binding)?;
         request.vhost.bind(binding, self.id).map_err(request.refused())
     }
 
-    fn unbind(&self, request: &Request, binding: &Binding) -> Result<(), Exception> {
+    fn unbind(&self, request: &Request, binding: &Binding) -> Result<LogPosition, Exception> {
         self.may_bind(request, binding)?;
         request.vhost.unbind(binding, self.id).map_err(request.refused())
     }
@@ -229,10 +234,11 @@ impl Session {
         use queue::AMQPMethod as Queue;
         let method = MethodId::of_payload(payload).unwrap_or(MethodId::NONE);
         let request = self.request(method)?;
-        let (nowait, reply) = match class {
+        let (nowait, position, reply) = match class {
             Queue::Declare(declare) => {
-                let declare_ok = self.on_queue_declare(id, &request, &declare, payload)?;
-                (declare.nowait, Queue::DeclareOk(declare_ok))
+                let (defined_at, declare_ok) =
+                    self.on_queue_declare(id, &request, &declare, payload)?;
+                (declare.nowait, defined_at, Queue::DeclareOk(declare_ok))
             }
             Queue::Bind(bind) => {
                 let name = self.meant_queue(id, bind.queue.as_str(), &request)?;
@@ -243,8 +249,7 @@ impl Session {
                     routing_key: key,
                     arguments: self.arguments(payload),
                 };
-                self.bind(&request, binding)?;
-                (bind.nowait, Queue::BindOk(queue::BindOk {}))
+                (bind.nowait, self.bind(&request, binding)?, Queue::BindOk(queue::BindOk {}))
             }
             Queue::Unbind(unbind) => {
                 let name = self.meant_queue(id, unbind.queue.as_str(), &request)?;
@@ -255,15 +260,15 @@ impl Session {
                     routing_key: key,
                     arguments: self.arguments(payload),
                 };
-                self.unbind(&request, &binding)?;
-                (false, Queue::UnbindOk(queue::UnbindOk {}))
+                (false, self.unbind(&request, &binding)?, Queue::UnbindOk(queue::UnbindOk {}))
             }
             Queue::Purge(purge) => {
                 let name = self.meant_queue(id, purge.queue.as_str(), &request)?;
                 self.may(&request, Resource::Queue(name.clone()), Access::Read)?;
                 let found = request.vhost.queue_for(&name, self.id).map_err(request.refused())?;
-                let message_count = count(found.purge());
-                (purge.nowait, Queue::PurgeOk(queue::PurgeOk { message_count }))
+                let Removed { count, position } = found.purge();
+                let message_count = count32(count);
+                (purge.nowait, position, Queue::PurgeOk(queue::PurgeOk { message_count }))
             }
             Queue::Delete(delete) => {
                 let name = self.meant_queue(id, delete.queue.as_str(), &request)?;
@@ -272,13 +277,17 @@ impl Session {
                     .vhost
                     .delete_queue(&name, Some(self.id), delete.if_unused, delete.if_empty)
                     .map_err(request.refused())?;
-                let message_count = count(deleted);
-                (delete.nowait, Queue::DeleteOk(queue::DeleteOk { message_count }))
+                let message_count = count32(deleted.count);
+                (
+                    delete.nowait,
+                    deleted.position,
+                    Queue::DeleteOk(queue::DeleteOk { message_count }),
+                )
             }
             _ => return Err(Exception::unimplemented(method)),
         };
         if !nowait {
-            self.send(id, AMQPClass::Queue(reply));
+            self.reply_at(position, id, method, AMQPClass::Queue(reply));
         }
         Ok(())
     }
@@ -289,16 +298,14 @@ impl Session {
         request: &Request,
         declare: &queue::Declare,
         payload: &[u8],
-    ) -> Result<queue::DeclareOk, Exception> {
+    ) -> Result<(LogPosition, queue::DeclareOk), Exception> {
         let mut name = request.queue(declare.queue.as_str())?;
         let now = self.node.clock.now();
         let found = if name.as_str() == REPLY_TO {
             // RabbitMQ: the pseudo queue is always there.
-            return Ok(queue::DeclareOk {
-                queue: REPLY_TO.into(),
-                message_count: 0,
-                consumer_count: 1,
-            });
+            let queue = REPLY_TO.into();
+            let declare_ok = queue::DeclareOk { queue, message_count: 0, consumer_count: 1 };
+            return Ok((LogPosition::START, declare_ok));
         } else if declare.passive || name.as_str().starts_with("amq.rabbitmq.reply-to.") {
             let found = request.vhost.queue(&name).map_err(request.refused())?;
             // Whoever answers may ask whether the asker is still there.
@@ -336,11 +343,12 @@ impl Session {
             channel.last_queue = Some(name.clone());
         }
         let depth = found.depth();
-        Ok(queue::DeclareOk {
+        let declare_ok = queue::DeclareOk {
             queue: name.as_str().into(),
-            message_count: count(depth.ready),
-            consumer_count: count(depth.consumers),
-        })
+            message_count: count32(depth.ready),
+            consumer_count: count32(depth.consumers),
+        };
+        Ok((found.defined_at, declare_ok))
     }
 }
 
@@ -353,6 +361,7 @@ fn meant_key(queue: &str, routing_key: &str, meant: &QueueName) -> Box<[u8]> {
     }
 }
 
-fn count(number: u64) -> u32 {
+/// A count as a reply says it.
+fn count32(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

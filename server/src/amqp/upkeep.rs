@@ -180,6 +180,7 @@ impl Session {
     pub(super) fn is_held(&self) -> bool {
         self.blocked.is_some_and(|octets| octets > BLOCKED_ALLOWANCE)
             || self.pause.is_on()
+            || (self.stalled && self.reply_waiting.is_some())
             || !self.has_room()
     }
 

@@ -50,7 +50,7 @@ pub(super) fn execute(broker: &Broker, request: Request) -> Result<Outcome, Refu
         Request::List { of, vhost, user, columns } => list(node, of, vhost, user, columns),
         Request::PurgeQueue { vhost, queue } => {
             let queue = find_queue(&*find_vhost(node, &vhost)?, &queue, Refusal::Unavailable)?;
-            let count = queue.purge();
+            let count = queue.purge().count;
             info!(%vhost, queue = %queue.spec.name, count, "purged on request");
             DONE
         }
@@ -256,7 +256,7 @@ fn delete_queue(
     let place = find_vhost(node, vhost)?;
     let queue = find_queue(&place, queue, Refusal::Usage)?;
     let name = &queue.spec.name;
-    let count = place.delete_queue(name, None, if_unused, if_empty).map_err(|error| {
+    let deleted = place.delete_queue(name, None, if_unused, if_empty).map_err(|error| {
         let help = match error {
             CoreRefusal::InUse { .. } => "; it has consumers",
             CoreRefusal::NotEmpty { .. } => "; 'purge_queue' empties it",
@@ -264,6 +264,7 @@ fn delete_queue(
         };
         Refusal::Usage.because(format!("{error}{help}"))
     })?;
+    let count = deleted.count;
     info!(%vhost, queue = %name, count, "queue deleted on request");
     Ok(Outcome::Value(json!({ "messages": count })))
 }

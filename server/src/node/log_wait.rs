@@ -16,6 +16,10 @@ use super::{Connection, Node};
 /// How long a publisher whose queue is backlogged is not read from.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
+/// How long a connection waits to answer for a definition while the disk is full or comes to no end: then its client is
+/// told, or goes on without the answer, rather than left alone.
+pub(crate) const KEPT_WITHIN: Duration = Duration::from_secs(10);
+
 /// Connections that wait for the log's mark.
 #[derive(Default)]
 pub(crate) struct LogWaiters(Mutex<Waiting>);

@@ -10,6 +10,7 @@ use broker_core::name::{ExchangeName, QueueName};
 use broker_core::queue::{Effects, Queue};
 use hashbrown::{HashMap, HashSet};
 use proto_stomp::{Command, Frame, FrameEnd, FrameWriter, Version};
+use tokio::time::Instant;
 
 use super::acknowledge::Settling;
 use super::deliveries::Deliveries;
@@ -30,8 +31,25 @@ pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     GoOn,
+    /// It is to be offered again, when the log has come to what it waits for.
+    Later,
     /// DISCONNECT.
     Goodbye,
+}
+
+/// A SUBSCRIBE whose queue the log has yet to keep, and all later frames for it: its receipt is to come before its first
+/// MESSAGE, and not before the queue is kept.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Where the log has to come.
+    pub(super) position: LogPosition,
+    /// Its queue; `new` if it was made for it.
+    pub(super) queue: Arc<Queue>,
+    pub(super) new: bool,
+    /// When the wait is over, whatever the disk does.
+    pub(super) until: Instant,
+    /// It is: the receipt alone waits on.
+    pub(super) is_late: bool,
 }
 
 pub(super) struct Client {
@@ -55,6 +73,7 @@ pub(super) struct Client {
     pub(super) subscriptions: Map<Box<[u8]>, Subscribed>,
     pub(super) transactions: Transactions,
     pub(super) receipts: Receipts,
+    pub(super) held: Option<Held>,
     pub(super) settling: Settling,
     pub(super) effects: Effects,
     /// Octets that it has published while publishers are held; `None` when they are not, or it has not.
@@ -105,6 +124,7 @@ impl Client {
             subscriptions: Map::default(),
             transactions: Transactions::default(),
             receipts: Receipts::default(),
+            held: None,
             settling: Settling::default(),
             effects: Effects::default(),
             blocked: None,
@@ -175,10 +195,7 @@ impl Client {
         let receipt = frame.headers.get("receipt");
         match command {
             // The receipt comes before the first message, or after the commit: they see to it.
-            Command::Subscribe => {
-                self.on_subscribe(frame, receipt)?;
-                return Ok(Next::GoOn);
-            }
+            Command::Subscribe => return self.on_subscribe(frame, receipt),
             Command::Commit => {
                 self.on_commit(frame, receipt)?;
                 return Ok(Next::GoOn);
@@ -239,9 +256,25 @@ impl Client {
         self.counters().confirmed.increment(count);
     }
 
+    /// Whether frames wait behind a SUBSCRIBE.
+    pub(super) fn waits(&self) -> bool {
+        let durable = || self.node.broker.log.durable_up_to();
+        self.held.as_ref().is_some_and(|held| !held.is_late && held.position > durable())
+    }
+
+    /// Has the session woken when a SUBSCRIBE that waits may go on.
+    fn watch_held(&mut self) {
+        if let Some(held) = &self.held
+            && held.position <= self.log_wait.mark(&self.node, &self.shared)
+        {
+            // It has moved between the last look and this one.
+            self.outlet().wake();
+        }
+    }
+
     /// Whether receipts wait for a log that will not have what they speak of.
     pub(super) fn waits_in_vain(&self) -> bool {
-        !self.receipts.is_empty() && self.node.is_log_lost()
+        (!self.receipts.is_empty() || self.waits()) && self.node.is_log_lost()
     }
 
     // ---- between frames ----
@@ -264,6 +297,7 @@ impl Client {
             self.on_cancelled(slot);
         }
         self.release_receipts();
+        self.watch_held();
         if self.blocked.is_some() && !self.node.alarms.any() {
             self.blocked = None;
             self.shared.set_state("running");
@@ -300,6 +334,12 @@ impl Client {
         let slots = self.outlet().lock().deliveries.active();
         for slot in slots {
             self.cancel(slot, now);
+        }
+        if let Some(Held { queue, new: true, .. }) = self.held.take()
+            && queue.spec.auto_delete
+        {
+            // It would have gone with its consumer, who has not come.
+            self.undo_declare(&queue.spec.name);
         }
         self.subscriptions.clear();
         self.temp_queues.clear();

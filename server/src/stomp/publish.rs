@@ -339,7 +339,7 @@ impl Client {
         Ok(route)
     }
 
-    /// Declares a queue, and remembers that. Tells whether it is new.
+    /// Declares a queue, and remembers that. Tells whether it is new. Receipts wait until the log keeps it.
     pub(super) fn declare(
         &mut self,
         name: QueueName,
@@ -357,6 +357,7 @@ impl Client {
         let now = self.node.clock.now();
         let declaration = options.declaration(name.clone(), kind);
         let declared = self.vhost.declare_queue(declaration, self.id, now)?;
+        self.done_at = self.done_at.max(declared.queue.defined_at);
         if self.declared.len() >= DECLARED_MAX {
             self.declared.clear();
         }

@@ -245,7 +245,7 @@ impl Session {
     fn feed_frames(&mut self, input: &[u8], scratch: &mut Scratch) -> usize {
         let Scratch { headers, batch } = scratch;
         let mut taken = 0;
-        while matches!(self.phase, Phase::Stranger | Phase::Open(_)) {
+        while self.takes_frames() {
             let rest = input.get(taken..).unwrap_or_default();
             match self.decoder.decode(rest, headers) {
                 Ok(Decoded::Incomplete) => break,
@@ -266,6 +266,14 @@ impl Session {
         }
     }
 
+    fn takes_frames(&self) -> bool {
+        match &self.phase {
+            Phase::Stranger => true,
+            Phase::Open(client) => !client.waits(),
+            _ => false,
+        }
+    }
+
     fn on_frame(&mut self, frame: &Frame<'_>, batch: &mut Batch) -> Taken {
         let receipt = || frame.headers.get("receipt");
         let Phase::Open(client) = &mut self.phase else {
@@ -277,6 +285,7 @@ impl Session {
         };
         match done {
             Ok(Next::GoOn) => {}
+            Ok(Next::Later) => return Taken::No,
             Ok(Next::Goodbye) => self.say_goodbye(receipt()),
             Err(error) => self.fail(&error, receipt(), batch),
         }
@@ -440,7 +449,7 @@ impl Session {
     /// Whether the peer is not read from at present: then its silence is our doing.
     fn is_held(&self) -> bool {
         let by_client = match &self.phase {
-            Phase::Open(client) => client.is_held() || client.receipts.is_full(),
+            Phase::Open(client) => client.is_held() || client.waits() || client.receipts.is_full(),
             _ => false,
         };
         let high = self.node.settings.limits.outbox_high.as_usize();
@@ -524,7 +533,12 @@ impl crate::driver::Session for Session {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let candidates = [self.login_ends, self.heart_beats.deadline(), self.pause.until()];
+        let held_until = match &self.phase {
+            Phase::Open(client) => client.held.as_ref().map(|held| held.until),
+            _ => None,
+        };
+        let candidates =
+            [self.login_ends, self.heart_beats.deadline(), self.pause.until(), held_until];
         candidates.into_iter().flatten().min()
     }
 
@@ -537,6 +551,11 @@ impl crate::driver::Session for Session {
         }
         if self.is_held() {
             self.heart_beats.received();
+        }
+        if let Phase::Open(client) = &mut self.phase
+            && let Some(held) = client.held.as_mut().filter(|held| held.until <= now)
+        {
+            held.is_late = true;
         }
         let due = self.heart_beats.look(now);
         if due.send {
@@ -590,6 +609,10 @@ impl crate::driver::Session for Session {
     }
 
     fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Phase::Open(client) = &self.phase {
+            let goes_on = client.held.is_some() && !client.waits();
+            return if goes_on { Poll::Ready(()) } else { Poll::Pending };
+        }
         let Phase::LoggingIn(waiting) = &mut self.phase else { return Poll::Pending };
         let Poll::Ready(checked) = Pin::new(&mut waiting.checked).poll(cx) else {
             return Poll::Pending;

@@ -7,18 +7,22 @@ use broker_core::access::Access;
 use broker_core::arguments::{Arguments, Value};
 use broker_core::consumer::Subscription;
 use broker_core::exchange::{Binding, Destination as BoundTo};
+use broker_core::log::LogPosition;
 use broker_core::name::{ExchangeName, QueueName};
 use broker_core::queue::{Queue, SubscribeError};
 use broker_core::vhost::{DeclaredQueue, QueueDeclaration};
 use broker_core::{Refusal, Resource};
 use proto_stomp::{Command, Frame, Headers};
+use tokio::time::Instant;
 
-use super::client::{Client, write_receipt};
+use super::client::{Client, Held, Next, write_receipt};
 use super::deliveries::NewSubscription;
 use super::destination::{self, Destination, TEMP_QUEUE};
 use super::error::StompError;
 use super::identifier;
+use super::receipts::Of;
 use super::subscription::{AckMode, DurableBy, QueueKind, QueueOptions, Request, is_durable};
+use crate::node::KEPT_WITHIN;
 
 /// What the names of queues behind subscriptions to topics and exchanges begin with.
 const SUBSCRIPTION_QUEUE: &str = "stomp-subscription-";
@@ -64,15 +68,25 @@ struct Source {
     /// It was made for this subscription; `new` if just now.
     own: bool,
     new: bool,
+    /// Where the log has to come before a restart finds it, and its binding.
+    defined_at: LogPosition,
+}
+
+impl Source {
+    fn found(queue: Arc<Queue>) -> Self {
+        let defined_at = queue.defined_at;
+        Self { queue, own: false, new: false, defined_at }
+    }
 }
 
 impl Client {
-    /// The receipt is written before the first MESSAGE.
+    /// The receipt is written before the first MESSAGE: a frame that asks for one waits until the log keeps its queue.
     pub(super) fn on_subscribe(
         &mut self,
         frame: &Frame<'_>,
         receipt: Option<&[u8]>,
-    ) -> Result<(), StompError> {
+    ) -> Result<Next, StompError> {
+        let held = self.held.take();
         let headers = &frame.headers;
         let text = headers
             .get("destination")
@@ -81,7 +95,7 @@ impl Client {
         let request = Request::read(headers)?;
         let named = request.id.map_or_else(|| Named::by_destination(text), Named::by_id);
         self.check_new(&named)?;
-        let source = match destination {
+        let mut source = match destination {
             Destination::Queue(name) => {
                 // RabbitMQ: a queue that this connection has declared before and that is gone stays gone.
                 let queue = match self.vhost.queue_for(&name, self.id) {
@@ -91,12 +105,12 @@ impl Client {
                         self.declare(name, options, QueueKind::Named)?.queue
                     }
                 };
-                Source { queue, own: false, new: false }
+                Source::found(queue)
             }
             Destination::AmqQueue(name) | Destination::ReplyQueue(name) => {
                 self.asking().check(&Resource::Queue(name.clone()), Access::Read)?;
                 let queue = self.vhost.queue_for(&name, self.id)?;
-                Source { queue, own: false, new: false }
+                Source::found(queue)
             }
             Destination::Topic(key) => {
                 let exchange = self.topic_exchange.clone();
@@ -109,11 +123,19 @@ impl Client {
                 return Err(StompError::destination_not_for(text, Command::Subscribe));
             }
         };
+        source.new |= held.as_ref().is_some_and(|held| held.new);
+        let is_kept = source.defined_at <= self.node.broker.log.durable_up_to();
+        if receipt.is_some() && !is_kept && !held.as_ref().is_some_and(|held| held.is_late) {
+            let until = held.map_or_else(|| Instant::now() + KEPT_WITHIN, |held| held.until);
+            let Source { queue, new, defined_at: position, .. } = source;
+            self.held = Some(Held { position, queue, new, until, is_late: false });
+            return Ok(Next::Later);
+        }
         let consumed = self.consume(named, &request, &source, receipt);
         if consumed.is_err() && source.new {
             self.undo_declare(&source.queue.spec.name);
         }
-        consumed
+        consumed.map(|()| Next::GoOn)
     }
 
     fn check_new(&self, named: &Named<'_>) -> Result<(), StompError> {
@@ -151,22 +173,35 @@ impl Client {
         let options = QueueOptions::read(headers, DurableBy::Either)?;
         let DeclaredQueue { queue, new } =
             self.declare(name.clone(), options, QueueKind::OfSubscription)?;
-        if let Err(refusal) = self.bind(&name, exchange, key) {
-            if new {
-                self.undo_declare(&name);
+        match self.bind(&name, exchange, key) {
+            Ok(bound_at) => {
+                let defined_at = queue.defined_at.max(bound_at);
+                Ok(Source { queue, own: true, new, defined_at })
             }
-            return Err(refusal.into());
+            Err(refusal) => {
+                if new {
+                    self.undo_declare(&name);
+                }
+                Err(refusal.into())
+            }
         }
-        Ok(Source { queue, own: true, new })
     }
 
     /// Deletes a queue that was made for a subscription that came to nothing, unless somebody uses it already.
-    fn undo_declare(&mut self, queue: &QueueName) {
+    pub(super) fn undo_declare(&mut self, queue: &QueueName) {
         self.declared.remove(queue);
-        self.vhost.delete_queue(queue, Some(self.id), true, false).ok();
+        if let Ok(removed) = self.vhost.delete_queue(queue, Some(self.id), true, false) {
+            self.done_at = self.done_at.max(removed.position);
+        }
     }
 
-    fn bind(&self, queue: &QueueName, source: ExchangeName, key: Box<[u8]>) -> Result<(), Refusal> {
+    /// Gives where the log has to come before a restart finds the binding.
+    fn bind(
+        &self,
+        queue: &QueueName,
+        source: ExchangeName,
+        key: Box<[u8]>,
+    ) -> Result<LogPosition, Refusal> {
         self.asking().check(&Resource::Queue(queue.clone()), Access::Write)?;
         let destination = BoundTo::Queue(queue.clone());
         let arguments = Arguments::new();
@@ -207,10 +242,11 @@ impl Client {
             arguments,
         };
         let (outlet, end) = (Arc::clone(self.outlet()), self.frame_end());
+        let is_kept = source.defined_at <= self.node.broker.log.durable_up_to();
         let started = |consumer| {
             let mut state = outlet.lock();
             state.deliveries.started(slot, consumer);
-            if let Some(receipt) = receipt {
+            if let Some(receipt) = receipt.filter(|_| is_kept) {
                 write_receipt(state.out.octets(), receipt, end);
             }
         };
@@ -230,6 +266,10 @@ impl Client {
         let subscribed = Subscribed { slot, description, id, own_queue };
         self.subscriptions.insert(consumer_tag.into(), subscribed);
         self.carry_out(queue, now);
+        self.done_at = self.done_at.max(source.defined_at);
+        if let Some(receipt) = receipt.filter(|_| !is_kept) {
+            self.receipt_at(self.done_at, receipt, Of::Other);
+        }
         Ok(())
     }
 
@@ -255,7 +295,8 @@ impl Client {
         self.subscriptions.remove(&*named.consumer_tag);
         self.cancel(slot, self.node.clock.now());
         if let Some(queue) = delete {
-            self.vhost.delete_queue(&queue, Some(self.id), false, false)?;
+            let removed = self.vhost.delete_queue(&queue, Some(self.id), false, false)?;
+            self.done_at = self.done_at.max(removed.position);
             self.declared.remove(&queue);
         }
         Ok(())
@@ -311,7 +352,8 @@ impl Client {
         };
         let now = self.node.clock.now();
         let DeclaredQueue { queue, new } = self.vhost.declare_queue(declaration, self.id, now)?;
-        let source = Source { queue, own: true, new };
+        let defined_at = queue.defined_at;
+        let source = Source { queue, own: true, new, defined_at };
         let consumed = self.consume(named, &Request::of_temp_queue(destination), &source, None);
         if let Err(error) = consumed {
             self.undo_declare(&name);

@@ -201,7 +201,7 @@ async fn consumers_on_one_channel_get_messages_in_their_order() {
 async fn consumers_that_share_the_credit_of_a_channel_all_get_some() {
     let broker = TestBroker::start().await;
     let (mut publisher, mut peer) = (broker.amqp().await, broker.amqp().await);
-    peer.call(1, basic::Qos { prefetch_count: 10, global: true, ..basic::Qos::default() }).await;
+    peer.call(1, basic::Qos { prefetch_count: 10, global: true }).await;
     for queue in ["one", "two"] {
         peer.declare(1, queue).await;
         peer.consume(1, queue, queue).await;

@@ -28,6 +28,10 @@ async fn a_malformed_frame_ends_its_connection_and_no_other() {
 async fn what_came_before_a_malformed_frame_is_done() {
     let broker = Broker::start().await;
     let mut peer = broker.log_in("1.2").await;
+    // The queue is there and kept: its receipt has nothing to wait for when the connection ends.
+    peer.send("SUBSCRIBE\nid:0\ndestination:/queue/before\nreceipt:0\n\n\0").await;
+    peer.expect_receipt("0").await;
+    peer.send("UNSUBSCRIBE\nid:0\n\n\0").await;
     peer.send("SEND\ndestination:/queue/before\nreceipt:1\n\nkept\0SEND\nno colon\n\n\0").await;
     peer.expect_receipt("1").await;
     peer.expect_last_error("Invalid frame", "Line 2 is not of the form name:value\n").await;

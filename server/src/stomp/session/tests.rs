@@ -3,72 +3,11 @@
 use super::*;
 use crate::counters::Counters;
 use crate::driver::Session as _;
+use crate::node::slow_log::SlowLog;
 use crate::node::{Alarm, BLOCKED_ALLOWANCE};
 use crate::settings::Settings;
 use broker_core::Broker;
-use broker_core::log::budget::Budget;
-use broker_core::log::{DurableWatcher, Log, LogPosition};
 use broker_core::name::QueueName;
-use broker_core::queue::{Queue, QueueId};
-use broker_core::storage::{Batch, Health, MessageBlock, StorageError};
-use std::sync::Weak;
-
-/// A log whose mark moves when it is told.
-#[derive(Debug, Default)]
-struct SlowLog {
-    end: AtomicU64,
-    mark: AtomicU64,
-    budget: Arc<Budget>,
-}
-
-impl SlowLog {
-    /// Everything that was appended becomes durable.
-    fn catch_up(&self) {
-        self.mark.store(self.end.load(Ordering::SeqCst), Ordering::SeqCst);
-    }
-}
-
-impl Log for SlowLog {
-    fn keeps(&self) -> bool {
-        true
-    }
-
-    fn append(&self, _: &Batch<'_>) -> Result<LogPosition, StorageError> {
-        Ok(LogPosition(self.end.fetch_add(1, Ordering::SeqCst) + 1))
-    }
-
-    fn durable_up_to(&self) -> LogPosition {
-        LogPosition(self.mark.load(Ordering::SeqCst))
-    }
-
-    fn appended_up_to(&self) -> LogPosition {
-        LogPosition(self.end.load(Ordering::SeqCst))
-    }
-
-    fn health(&self) -> Health {
-        Health::Healthy
-    }
-
-    fn watch(&self, _: Arc<dyn DurableWatcher>) {}
-
-    fn read(&self, _: QueueId, _: u64, _: usize) -> Result<Option<MessageBlock>, StorageError> {
-        Ok(None)
-    }
-
-    fn load_soon(&self, _: Weak<Queue>) {}
-
-    fn is_pressed(&self) -> bool {
-        false
-    }
-
-    fn budget(&self) -> &Arc<Budget> {
-        &self.budget
-    }
-
-    fn started_at_unix_ms(&self) -> u64 {
-        0
-    }
-}
 
 /// A session that has logged in, and its log.
 async fn logged_in() -> (Session, Arc<SlowLog>) {
@@ -112,10 +51,109 @@ async fn the_receipt_of_a_persistent_message_waits_for_the_log() {
 }
 
 #[tokio::test]
-async fn the_receipt_of_a_transient_message_waits_for_nothing() {
-    let (mut session, _) = logged_in().await;
+async fn the_receipt_of_a_transient_message_waits_for_nothing_but_its_queue() {
+    let (mut session, log) = logged_in().await;
     let transient = PERSISTENT.replace("persistent:true\n", "");
+    assert_eq!(feed(&mut session, &transient).await, "", "it has declared the queue");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT);
     assert_eq!(feed(&mut session, &transient).await, RECEIPT);
+}
+
+/// A SUBSCRIBE to a durable queue that does not go with its consumer.
+fn durable_subscribe(id: &str, destination: &str) -> String {
+    format!(
+        "SUBSCRIBE\nid:{id}\ndestination:{destination}\ndurable:true\nauto-delete:false\nreceipt:1\n\n\0"
+    )
+}
+
+/// Whether the session takes up again what it has left.
+async fn goes_on(session: &mut Session) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(session.poll_background(cx).is_ready())).await
+}
+
+#[tokio::test]
+async fn a_subscription_with_a_receipt_begins_when_the_log_keeps_its_queue() {
+    for destination in ["/queue/q", "/topic/t", "/exchange/amq.topic/t"] {
+        let (mut session, log) = logged_in().await;
+        let subscribe = durable_subscribe("0", destination);
+        let send = format!("SEND\ndestination:{destination}\n\nx\0");
+        assert_eq!(session.feed(format!("{subscribe}{send}").as_bytes()), 0, "all of it waits");
+        assert_eq!(written(&mut session).await, "");
+        assert_eq!(session.want(), Want::Pause, "more would have to be kept somewhere");
+        assert!(session.deadline().is_some() && !goes_on(&mut session).await);
+        log.catch_up();
+        assert!(goes_on(&mut session).await);
+        let answer = feed(&mut session, &format!("{subscribe}{send}")).await;
+        let (receipt, message) = answer.split_at(RECEIPT.len());
+        assert!(receipt == RECEIPT && message.starts_with("MESSAGE\n"), "{answer}");
+        assert_eq!((session.want(), session.deadline()), (Want::Read, None));
+        if destination == "/queue/q" {
+            // It is there now.
+            assert_eq!(feed(&mut session, &durable_subscribe("1", destination)).await, RECEIPT);
+            continue;
+        }
+        let unsubscribe = "UNSUBSCRIBE\nid:0\ndurable:true\nreceipt:1\n\n\0";
+        assert_eq!(feed(&mut session, unsubscribe).await, "");
+        log.catch_up();
+        assert_eq!(written(&mut session).await, RECEIPT);
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_without_a_receipt_begins_at_once() {
+    let (mut session, _) = logged_in().await;
+    let subscribe = durable_subscribe("0", "/queue/q").replace("receipt:1\n", "");
+    let send = "SEND\ndestination:/queue/q\n\nx\0";
+    let answer = feed(&mut session, &format!("{subscribe}{send}")).await;
+    assert!(answer.starts_with("MESSAGE\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_subscription_that_has_waited_for_too_long_begins_and_its_receipt_waits_on() {
+    let (mut session, log) = logged_in().await;
+    let subscribe = durable_subscribe("0", "/queue/q");
+    assert_eq!(session.feed(subscribe.as_bytes()), 0);
+    session.on_deadline(session.deadline().unwrap());
+    assert!(goes_on(&mut session).await);
+    assert_eq!(feed(&mut session, &subscribe).await, "");
+    let send = "SEND\ndestination:/queue/q\n\nx\0";
+    let answer = feed(&mut session, send).await;
+    assert!(answer.starts_with("MESSAGE\n"), "{answer}");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT);
+}
+
+#[tokio::test]
+async fn a_subscription_that_waits_in_vain_is_told() {
+    let (mut session, _) = logged_in().await;
+    assert_eq!(session.feed(durable_subscribe("0", "/queue/q").as_bytes()), 0);
+    session.node.alarms.set(Alarm::Store, true);
+    let told = written(&mut session).await;
+    assert!(told.starts_with("ERROR\n") && told.contains("cannot be written"), "{told}");
+    assert_eq!(session.want(), Want::Finish);
+}
+
+#[tokio::test]
+async fn a_queue_that_would_have_gone_with_its_consumer_goes_without_it() {
+    let (mut session, _) = logged_in().await;
+    let vhost = session.node.broker.vhost("/").unwrap();
+    let subscribe = durable_subscribe("0", "/topic/t").replace("auto-delete:false\n", "");
+    assert_eq!(session.feed(subscribe.as_bytes()), 0);
+    assert_eq!(vhost.queues().len(), 1);
+    session.on_closed(None);
+    assert!(vhost.queues().is_empty());
+}
+
+#[tokio::test]
+async fn the_receipt_of_a_subscription_to_what_is_transient_waits_for_nothing() {
+    let (mut session, _) = logged_in().await;
+    for (id, destination) in ["/topic/t", "/queue/q\ndurable:false"].iter().enumerate() {
+        let subscribe = format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\nreceipt:1\n\n\0");
+        assert_eq!(feed(&mut session, &subscribe).await, RECEIPT);
+        let unsubscribe = format!("UNSUBSCRIBE\nid:{id}\nreceipt:1\n\n\0");
+        assert_eq!(feed(&mut session, &unsubscribe).await, RECEIPT);
+    }
 }
 
 #[tokio::test]
@@ -223,10 +261,11 @@ async fn a_client_with_too_many_receipts_outstanding_is_not_read_from() {
 
 #[tokio::test]
 async fn a_publisher_that_is_held_may_acknowledge_until_its_allowance_is_used_up() {
-    let (mut session, _) = logged_in().await;
+    let (mut session, log) = logged_in().await;
     let node = Arc::clone(&session.node);
     let state = |session: &Session| session.shared.facts.lock().state;
     feed(&mut session, "SUBSCRIBE\nid:0\ndestination:/queue/q\nack:client\n\n\0").await;
+    log.catch_up();
     node.alarms.set(Alarm::Memory, true);
     let message = feed(&mut session, "SEND\ndestination:/queue/q\n\nx\0").await;
     assert_eq!((state(&session), session.want()), ("blocked", Want::Read));

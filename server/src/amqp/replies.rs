@@ -1,0 +1,108 @@
+//! Replies to the `exchange` and `queue` classes, which wait for the log.
+//!
+//! The one idea: a reply is a promise. What it says to be declared, bound, deleted or purged is so after a crash too, and
+//! so it is sent when the log has come to what was appended for it. Until then the connection takes no further frame,
+//! so that everything is answered in its order; what others deliver to its consumers goes on. Heartbeats pass, and so
+//! does the end of the channel or of the connection, after which nobody wants the reply any more. What is transient
+//! appends nothing and waits for nothing.
+
+use broker_core::Refusal;
+use broker_core::log::LogPosition;
+use broker_core::storage::StorageError;
+use proto_amqp::control::protocol::AMQPClass;
+use proto_amqp::{ChannelId, Frame, FrameKind, MethodId};
+use tokio::time::Instant;
+
+use super::error::Exception;
+use super::session::Session;
+use crate::node::KEPT_WITHIN;
+
+const CONNECTION_CLOSE: MethodId = MethodId { class: 10, method: 50 };
+const CHANNEL_CLOSE: MethodId = MethodId { class: 20, method: 40 };
+
+/// A reply that waits.
+#[derive(Debug)]
+pub(super) struct WaitingReply {
+    channel: ChannelId,
+    /// What is answered.
+    method: MethodId,
+    reply: AMQPClass,
+    position: LogPosition,
+    until: Instant,
+}
+
+impl Session {
+    /// Answers `method`: at once, or when the log has come to `position`.
+    pub(super) fn reply_at(
+        &mut self,
+        position: LogPosition,
+        channel: ChannelId,
+        method: MethodId,
+        reply: AMQPClass,
+    ) {
+        if position <= self.node.broker.log.durable_up_to() {
+            self.send(channel, reply);
+            return;
+        }
+        let until = Instant::now() + KEPT_WITHIN;
+        self.reply_waiting = Some(WaitingReply { channel, method, reply, position, until });
+    }
+
+    /// Whether a frame has to wait behind a reply.
+    pub(super) fn waits_behind_reply(&self, frame: &Frame<'_>) -> bool {
+        let Some(waiting) = &self.reply_waiting else { return false };
+        match frame.kind {
+            FrameKind::Heartbeat => false,
+            FrameKind::Header | FrameKind::Body => true,
+            FrameKind::Method => match MethodId::of_payload(frame.payload) {
+                Some(CONNECTION_CLOSE) => frame.channel != ChannelId::CONNECTION,
+                Some(CHANNEL_CLOSE) => frame.channel != waiting.channel,
+                _ => true,
+            },
+        }
+    }
+
+    /// Whether the log has come to the reply that waits. Has the connection woken when it may have.
+    pub(super) fn is_reply_due(&mut self) -> bool {
+        let Some(waiting) = &self.reply_waiting else { return false };
+        waiting.position <= self.log_wait.mark(&self.node, &self.shared)
+    }
+
+    /// Sends the reply that waits if it is `due`, or an exception if the log is lost.
+    pub(super) fn answer_waiting(&mut self, due: bool) {
+        if due {
+            if let Some(WaitingReply { channel, reply, .. }) = self.reply_waiting.take() {
+                self.send(channel, reply);
+            }
+        } else if self.node.is_log_lost() {
+            let reason = StorageError::LOST.to_owned();
+            self.refuse_waiting(Refusal::NotKept { reason }.to_string());
+        }
+    }
+
+    /// When the reply that waits has waited long enough, if one does.
+    pub(super) fn reply_until(&self) -> Option<Instant> {
+        self.reply_waiting.as_ref().map(|waiting| waiting.until)
+    }
+
+    /// It has waited for too long.
+    pub(super) fn on_reply_late(&mut self) {
+        let text =
+            "done, but the disk does not say that it is kept: after a crash it may be undone";
+        self.refuse_waiting(text);
+    }
+
+    fn refuse_waiting(&mut self, text: impl Into<String>) {
+        if let Some(WaitingReply { channel, method, .. }) = self.reply_waiting.take() {
+            self.on_exception(channel, &Exception::precondition(text, method));
+        }
+    }
+
+    /// A channel has ended: it wants no reply any more.
+    pub(super) fn forget_reply(&mut self, channel: ChannelId) {
+        self.reply_waiting.take_if(|waiting| waiting.channel == channel);
+    }
+}
+
+#[cfg(test)]
+mod tests;

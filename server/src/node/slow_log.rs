@@ -1,0 +1,66 @@
+//! A log for tests that is as slow as the test says. It keeps nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use broker_core::log::budget::Budget;
+use broker_core::log::{DurableWatcher, Log, LogPosition};
+use broker_core::queue::{Queue, QueueId};
+use broker_core::storage::{Batch, Health, MessageBlock, StorageError};
+
+/// A log whose mark moves when it is told.
+#[derive(Debug, Default)]
+pub(crate) struct SlowLog {
+    end: AtomicU64,
+    mark: AtomicU64,
+    budget: Arc<Budget>,
+}
+
+impl SlowLog {
+    /// Everything that was appended becomes durable.
+    pub(crate) fn catch_up(&self) {
+        self.mark.store(self.end.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+}
+
+impl Log for SlowLog {
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn append(&self, _: &Batch<'_>) -> Result<LogPosition, StorageError> {
+        Ok(LogPosition(self.end.fetch_add(1, Ordering::SeqCst) + 1))
+    }
+
+    fn durable_up_to(&self) -> LogPosition {
+        LogPosition(self.mark.load(Ordering::SeqCst))
+    }
+
+    fn appended_up_to(&self) -> LogPosition {
+        LogPosition(self.end.load(Ordering::SeqCst))
+    }
+
+    fn health(&self) -> Health {
+        Health::Healthy
+    }
+
+    fn watch(&self, _: Arc<dyn DurableWatcher>) {}
+
+    fn read(&self, _: QueueId, _: u64, _: usize) -> Result<Option<MessageBlock>, StorageError> {
+        Ok(None)
+    }
+
+    fn load_soon(&self, _: Weak<Queue>) {}
+
+    fn is_pressed(&self) -> bool {
+        false
+    }
+
+    fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    fn started_at_unix_ms(&self) -> u64 {
+        0
+    }
+}
