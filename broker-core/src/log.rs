@@ -58,13 +58,17 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// octets; `None` when there are no more. Waits for the disk.
     ///
     /// # Errors
-    /// When the operating system cannot read; nothing is given up for that.
+    /// When the operating system cannot read; nothing is given up for that before it has failed for half a minute.
     fn read(
         &self,
         queue: QueueId,
         from: u64,
         octets_max: usize,
     ) -> Result<Option<MessageBlock>, StorageError>;
+
+    /// Gives up a message that was read and makes no sense to who read it: reports it as damage with its `octets`,
+    /// and settles it.
+    fn give_up(&self, queue: QueueId, seq: u64, octets: &[u8], why: &str);
 
     /// Has [`Queue::read_ahead`] called soon, on a thread that may wait for the disk.
     fn load_soon(&self, queue: Weak<Queue>);
@@ -111,6 +115,8 @@ impl Log for MemoryLog {
     fn read(&self, _: QueueId, _: u64, _: usize) -> Result<Option<MessageBlock>, StorageError> {
         Ok(None)
     }
+
+    fn give_up(&self, _: QueueId, _: u64, _: &[u8], _: &str) {}
 
     fn load_soon(&self, _: Weak<Queue>) {}
 

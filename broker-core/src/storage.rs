@@ -17,14 +17,14 @@
 //! | batch appended, not yet durable | all of it or nothing, and nothing without all batches before | the same |
 //! | ack, return, purge not yet durable | may be undone: the message comes back | the same |
 //! | number of a message (`next_seq`) | above every number that survived | the same |
-//! | damaged octets | named, set aside in `quarantine/`, never delivered | the same |
+//! | damaged octets, pages that cannot be read | named, set aside in `quarantine/`, never delivered | the same |
 //!
 //! # What is assumed of the medium
 //!
 //! A sector of 512 octets is written whole or not at all. An unflushed write may arrive in part and
 //! out of order. What was there when `fdatasync` returned success survives; after a failure nothing
 //! is known about what was written since the last success. A name survives once its directory was
-//! flushed. Anything may rot later, whatever was flushed.
+//! flushed. Anything may rot later, whatever was flushed, and a page of 4096 octets may become unreadable.
 //!
 //! # The files
 //!
@@ -172,6 +172,7 @@
 //! |---:|---|
 //! | 1 | the first |
 
+mod bad_pages;
 mod batch;
 mod cache;
 mod checkpoint;

@@ -12,12 +12,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use broker_core::storage::sim_fs::{Fault, Operation, SimFs};
-use broker_core::storage::{Damage, Engine, FileSystem, MessageRef, SeqRange, StorageError};
+use broker_core::storage::{
+    Damage, Engine, FileSystem, MessageBlock, MessageRef, SeqRange, StorageError,
+};
 use common::{Action, Plain, ROOT, World, message_octets};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -85,13 +88,24 @@ fn specimen(seed: u64) -> Specimen {
     Specimen { older, files, expected: world.durable.normal(), world_options: world.options }
 }
 
+/// Reads one block; a page in doubt is waited for.
+fn read_block(engine: &Engine, queue: u64, from: u64) -> Option<MessageBlock> {
+    for _ in 0..10 {
+        if let Ok(block) = engine.read(queue, from, 4096) {
+            return block;
+        }
+        engine.reread_step(Duration::from_secs(5));
+    }
+    engine.read(queue, from, 4096).expect("the file can be read")
+}
+
 /// Everything in the store, read as far as it can be.
 fn read_what_is_there(engine: &Engine, queues: impl Iterator<Item = u64>) -> Plain {
     let mut plain = Plain::default();
     for queue in queues {
         let mut from = 0;
         let messages = plain.queues.entry(queue).or_default();
-        while let Some(block) = engine.read(queue, from, 4096).expect("the file can be read") {
+        while let Some(block) = read_block(engine, queue, from) {
             for message in block.messages() {
                 let octets = message_octets(message.flags, message.head, message.body);
                 assert!(messages.insert(message.seq, octets).is_none(), "once");
@@ -120,6 +134,15 @@ fn is_tail(damage: &[Damage], found: &Plain, queue: u64, seq: u64) -> bool {
 
 /// Opens a damaged store and judges it; answers whether the damage was noticed.
 fn judge(specimen: &Specimen, fs: &SimFs, what: &str) -> bool {
+    !judged(specimen, fs, what).0.is_empty()
+}
+
+/// The same; answers the damage that was reported, and which messages were found by queue.
+fn judged(
+    specimen: &Specimen,
+    fs: &SimFs,
+    what: &str,
+) -> (Vec<Damage>, BTreeMap<u64, BTreeSet<u64>>) {
     let open = |fs: &SimFs| {
         let fs = std::sync::Arc::new(fs.clone());
         Engine::open(fs, Path::new(ROOT), specimen.world_options.clone())
@@ -177,7 +200,8 @@ fn judge(specimen: &Specimen, fs: &SimFs, what: &str) -> bool {
         "{what}: the same loss is reported twice: {:?}",
         recovered.damage
     );
-    is_reported
+    let found = before.into_iter().map(|(id, all)| (id, all.into_keys().collect()));
+    (damage, found.collect())
 }
 
 fn outline(queues: &BTreeMap<u64, BTreeMap<u64, Vec<u8>>>) -> BTreeMap<u64, Vec<u64>> {
@@ -297,6 +321,130 @@ fn a_file_that_cannot_be_read_while_opening_costs_no_more_than_a_missing_one() {
         });
         judge(&specimen, &fs, &format!("{} unreadable", path.display()));
     }
+}
+
+/// Every page of every file that has octets.
+fn pages(specimen: &Specimen) -> impl Iterator<Item = (&PathBuf, usize)> {
+    let files = specimen.files.iter();
+    files.flat_map(|(path, octets)| (0..octets.len().div_ceil(4096)).map(move |page| (path, page)))
+}
+
+#[test]
+fn a_page_that_cannot_be_read_costs_what_lies_on_it_and_the_report_says_why() {
+    let mut cost = BTreeMap::<String, usize>::new();
+    for seed in [21, 22] {
+        let specimen = specimen(seed);
+        for (path, page) in pages(&specimen) {
+            let what = format!("seed {seed}: {} page {page}", path.display());
+            let fs = disk_of(&specimen.files);
+            fs.spoil(path, page as u64 * 4096, u32::MAX);
+            let (damage, found) = judged(&specimen, &fs, &what);
+            let is_told = |damage: &Damage| {
+                Path::new(ROOT).join(&damage.file) == *path
+                    && damage.detail.contains("cannot be read")
+                    && damage.detail.contains(&(page * 4096).to_string())
+            };
+            assert!(damage.is_empty() || damage.iter().any(is_told), "{what}: {damage:?}");
+            if kind_of(path) == "ckpt" {
+                assert!(
+                    damage.iter().all(|damage| damage.quarantined.is_some()),
+                    "{what}: {damage:?}"
+                );
+            }
+            // Everything else of the file is there: no less than if the page were zeros.
+            let zeroed = damaged(&specimen, |files| {
+                let octets = files.get_mut(path).unwrap();
+                let end = (page * 4096 + 4096).min(octets.len());
+                octets[page * 4096..end].fill(0);
+            });
+            let (_, expected) = judged(&specimen, &zeroed, &what);
+            for (queue, seqs) in &expected {
+                let found = found.get(queue).cloned().unwrap_or_default();
+                let missing: Vec<_> = seqs.difference(&found).collect();
+                assert!(missing.is_empty(), "{what}: queue {queue} lacks {missing:?}");
+            }
+            let found: usize = found.values().map(BTreeSet::len).sum();
+            let lost = specimen.expected.messages() - found.min(specimen.expected.messages());
+            let worst = cost.entry(kind_of(path).to_owned()).or_default();
+            *worst = lost.max(*worst);
+        }
+    }
+    // Of the few hundred.
+    assert!((1..40).contains(&cost["wal"]) && (1..40).contains(&cost["seg"]), "{cost:?}");
+    assert_eq!(cost["ckpt"], 0, "the log and the other checkpoint make up for one");
+}
+
+#[test]
+fn a_read_that_fails_a_few_times_costs_nothing_and_is_not_reported() {
+    let specimen = specimen(23);
+    for (path, page) in pages(&specimen) {
+        let fs = disk_of(&specimen.files);
+        fs.spoil(path, page as u64 * 4096, 2);
+        assert!(!judge(&specimen, &fs, &format!("{} page {page}", path.display())));
+    }
+}
+
+#[test]
+fn a_want_of_memory_is_no_damage() {
+    let specimen = specimen(25);
+    let open = |fs: &SimFs| {
+        let options = specimen.world_options.clone();
+        Engine::open(std::sync::Arc::new(fs.clone()), Path::new(ROOT), options)
+    };
+    let mut refused = 0;
+    for nth in 0.. {
+        let fs = disk_of(&specimen.files);
+        let mut reads = 0;
+        fs.set_hook(move |call| {
+            reads += u64::from(call.operation == Operation::Read);
+            (reads == nth + 1 && call.operation == Operation::Read)
+                .then_some(Fault::Error(ErrorKind::OutOfMemory))
+        });
+        match open(&fs) {
+            Err(StorageError::Io { .. }) => refused += 1,
+            Err(error) => panic!("read {nth}: {error}"),
+            Ok((_, recovered)) => {
+                assert_eq!(recovered.damage, [], "read {nth}");
+                break;
+            }
+        }
+        fs.clear_hook();
+        assert!(!judge(&specimen, &fs, &format!("after read {nth}")));
+    }
+    assert!(refused > 20, "every read while opening: {refused}");
+}
+
+#[test]
+fn strict_refuses_a_page_that_is_needed_and_cannot_be_read() {
+    let specimen = specimen(24);
+    let mut refused = BTreeSet::new();
+    for (path, page) in pages(&specimen) {
+        let what = format!("{} page {page}", path.display());
+        let open = |strict| {
+            let fs = disk_of(&specimen.files);
+            fs.spoil(path, page as u64 * 4096, u32::MAX);
+            let mut options = specimen.world_options.clone();
+            options.strict = strict;
+            let opened = Engine::open(std::sync::Arc::new(fs.clone()), Path::new(ROOT), options);
+            (opened, files_of(&fs))
+        };
+        let (opened, files) = open(true);
+        match opened {
+            Err(StorageError::Damaged { path: named, detail }) => {
+                assert_eq!(named, *path, "{what}");
+                assert!(detail.contains("cannot be read"), "{what}: {detail}");
+                assert_eq!(files, specimen.files, "{what}: nothing is changed");
+                refused.insert(kind_of(path).to_owned());
+            }
+            Err(error) => panic!("{what}: {error}"),
+            Ok(_) => {
+                let (_, recovered) = open(false).0.unwrap();
+                assert_eq!(recovered.damage, [], "{what}");
+            }
+        }
+    }
+    let kinds = ["FORMAT", "ckpt", "seg", "wal"];
+    assert_eq!(refused, kinds.map(str::to_owned).into());
 }
 
 #[test]

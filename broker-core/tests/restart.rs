@@ -14,7 +14,7 @@
 #[path = "restart/outstanding.rs"]
 mod outstanding;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use broker_core::log::{Log, StoreLog};
 use broker_core::name::{ExchangeName, QueueName, UserName, VhostName};
 use broker_core::queue::{Effects, Queue, Settle, Unreadable};
 use broker_core::storage::sim_fs::{Fault, Operation, SimFs};
-use broker_core::storage::{Options, Store};
+use broker_core::storage::{Batch, LostMessages, MessageRef, Options, SeqRange, Store};
 use broker_core::vhost::QueueDeclaration;
 use broker_core::{Attributes, Broker, Message, Publication, VirtualHost};
 use parking_lot::Mutex;
@@ -525,4 +525,66 @@ fn what_a_restart_finds_waits_for_the_end_of_the_log() {
     let found_at = node.queue("kept").defined_at;
     assert!(found_at >= declared_at, "{found_at:?} is before {declared_at:?}");
     wait_for(|| node.log.durable_up_to() >= found_at);
+}
+
+#[test]
+fn a_message_of_another_program_is_named_settled_and_not_counted_any_more() {
+    let node = Node::new();
+    let queue = node.declare("q", &[]);
+    node.publish(&queue, numbered(3, 100), PERSISTENT);
+    // Its head is too short to be one of ours; its checksums are right.
+    let target = [MessageRef { queue: queue.id.0, seq: 1_000_000 }];
+    let mut batch = Batch::new();
+    batch.enqueue(&target, 0, b"another's head", b"another's body");
+    node.log.append(&batch).unwrap();
+    let node = node.restart();
+    let queue = node.queue("q");
+    node.publish(&queue, numbered(5_000, 1000), PERSISTENT);
+    assert_eq!(queue.depth().ready, 5_004);
+    for number in (0..3).chain(0..1) {
+        assert_eq!(numbers(&[node.get(&queue).unwrap().unwrap()]), [number]);
+    }
+    assert_eq!(queue.depth().ready, 4_999);
+    let damage = node.log.store().damage();
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    let range = SeqRange::one(1_000_000);
+    let lost = LostMessages { queue: queue.id.0, range, count: 1, certain: true };
+    assert_eq!(damage[0].lost, [lost]);
+    assert!(damage[0].file.starts_with("wal"), "{damage:?}");
+    assert!(damage[0].detail.contains("head of another program"), "{damage:?}");
+    let kept = Path::new("/data").join(damage[0].quarantined.as_ref().unwrap());
+    assert_eq!(node.fs.octets(&kept).unwrap(), b"another's headanother's body");
+    // It does not come back, and neither does the report.
+    let node = node.kill();
+    let queue = node.queue("q");
+    assert_eq!(numbers(&node.drain(&queue)), (1..5_000).collect::<Vec<_>>());
+    assert_eq!(node.log.store().damage(), []);
+}
+
+#[test]
+fn a_rotten_message_is_not_counted_any_more_when_it_was_met() {
+    let node = Node::new();
+    let queue = node.declare("q", &[]);
+    node.publish(&queue, numbered(5_000, 1000), PERSISTENT);
+    node.broker.note_stop();
+    node.log.close().unwrap();
+    let fs = node.fs.kill();
+    let rotten = numbered(6, 1000).last().unwrap();
+    let holds = |path: &PathBuf| {
+        let octets = fs.octets(path).unwrap();
+        octets.windows(1000).position(|found| found == rotten)
+    };
+    let (path, at) =
+        fs.files().into_iter().find_map(|path| Some((path.clone(), holds(&path)?))).unwrap();
+    let mut octets = fs.octets(&path).unwrap();
+    octets[at] ^= 1;
+    fs.put(&path, octets);
+    let node = Node::start(fs, 64 << 20);
+    let queue = node.queue("q");
+    assert_eq!(queue.depth().ready, 5_000);
+    for number in (0..5).chain(6..10) {
+        assert_eq!(numbers(&[node.get(&queue).unwrap().unwrap()]), [number]);
+    }
+    assert!(node.log.store().damage().iter().any(|damage| !damage.lost.is_empty()));
+    assert_eq!(queue.depth().ready, 4_990, "nine were taken and one is lost");
 }

@@ -59,6 +59,15 @@ fn faulty(fs: &SimFs, seed: u64, one_in: u32) {
     });
 }
 
+/// Makes a page of every file fail to be read once, or a few times.
+fn glitch(fs: &SimFs, seed: u64) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    for path in fs.files() {
+        let len = fs.octets(&path).map_or(0, |octets| octets.len() as u64);
+        fs.spoil(&path, random.random_range(0..=len), random.random_range(1..=3));
+    }
+}
+
 fn run_with_faults(seed: u64) -> Result<(), String> {
     let mut world = World::new(seed);
     world.open();
@@ -74,6 +83,7 @@ fn run_with_faults(seed: u64) -> Result<(), String> {
         world.crash();
         // Start-up under faults may be refused, with an error; never with a panic or a loss.
         faulty(&world.fs, seed * 10 + round + 5, 60);
+        glitch(&world.fs, seed * 10 + round);
         let mut recovered = world.try_open();
         for _ in 0..3 {
             if recovered.is_ok() {

@@ -19,7 +19,7 @@ pub use promises::{
     try_settle,
 };
 pub use small::SmallDisk;
-pub use strace::{Fault, Faults};
+pub use strace::{Fault, Faults, When};
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -244,6 +244,10 @@ mod tests {
             self.0.read(queue.0, from, octets_max)
         }
 
+        fn give_up(&self, queue: QueueId, seq: u64, octets: &[u8], why: &str) {
+            self.0.give_up_message(queue.0, seq, octets, why);
+        }
+
         fn load_soon(&self, _: Weak<Queue>) {}
 
         fn is_pressed(&self) -> bool {

@@ -139,6 +139,10 @@ impl Log for StoreLog {
         self.store.read(queue.0, from, octets_max)
     }
 
+    fn give_up(&self, queue: QueueId, seq: u64, octets: &[u8], why: &str) {
+        self.store.give_up_message(queue.0, seq, octets, why);
+    }
+
     fn load_soon(&self, queue: Weak<Queue>) {
         if let Some(requests) = &*self.requests.lock() {
             // Fails only when the reader has panicked; then backlogs stay where they are.

@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 use super::{Effects, Queue, State, Unreadable};
 use crate::consumer::Entry;
 use crate::log::content;
-use crate::storage::MessageBlock;
+use crate::storage::{self, MessageBlock};
 
 /// Octets of one read, when many messages are wanted.
 const LOAD_OCTETS: usize = 256 * 1024;
@@ -173,7 +173,7 @@ impl Queue {
         let Ok(block) = read else { return false };
         if bare.is_some() {
             let next = block.as_ref().map_or(next_seq, |block| block.next);
-            let mut entries = block.map(|block| self.entries_of(state, &block)).unwrap_or_default();
+            let mut entries = self.known_entries(state, block.as_ref());
             state.ready.dressed(&mut entries, from..next);
             return true;
         }
@@ -186,9 +186,20 @@ impl Queue {
             None if is_until != until => {}
             None => state.ready.forget_away(),
             Some(block) => {
-                let next = block.next;
-                let mut entries = self.entries_of(state, &block);
-                state.ready.returned(&mut entries, next);
+                let numbers = from..block.next.min(until);
+                let lost = block.lost.iter().flat_map(|range| range.first..=range.last);
+                for seq in lost.filter(|seq| numbers.contains(seq)) {
+                    state.ready.lost(seq, 0);
+                }
+                let mut strange = Vec::new();
+                let mut entries = self.entries_of(state, &block, &mut strange);
+                for found in &strange {
+                    state.ready.lost(found.seq, found.body.len());
+                }
+                state.ready.returned(&mut entries, block.next);
+                if !strange.is_empty() {
+                    MutexGuard::unlocked(state, || self.give_up(&strange));
+                }
             }
         }
         true
@@ -208,16 +219,45 @@ impl Queue {
             let Ok(block) = read else { return false };
             // What was published meanwhile is not in it.
             let next = block.as_ref().map_or(next_seq, |block| block.next);
-            let entries = block.map(|block| self.entries_of(state, &block)).unwrap_or_default();
+            let entries = self.known_entries(state, block.as_ref());
             effects.dead.append(&mut state.doomed.dressed(&entries, &(from..next)));
         }
         true
     }
 
-    fn entries_of(&self, state: &mut State, block: &MessageBlock) -> Vec<Entry> {
+    /// The messages of a block that is read for some of them, which have been read before: what is strange in it is met
+    /// when its turn comes.
+    fn known_entries(&self, state: &mut State, block: Option<&MessageBlock>) -> Vec<Entry> {
+        let read = |block| self.entries_of(state, block, &mut Vec::new());
+        block.map(read).unwrap_or_default()
+    }
+
+    /// Has the log name and settle messages that another program has written. Waits for the disk.
+    fn give_up(&self, strange: &[storage::Message<'_>]) {
+        for found in strange {
+            let octets = [found.head, found.body].concat();
+            self.log.give_up(
+                self.id,
+                found.seq,
+                &octets,
+                "a message with a head of another program",
+            );
+        }
+    }
+
+    /// The messages of a block, but for those whose head is not one: they are `strange`.
+    fn entries_of<'a>(
+        &self,
+        state: &mut State,
+        block: &'a MessageBlock,
+        strange: &mut Vec<storage::Message<'a>>,
+    ) -> Vec<Entry> {
         let started_at = self.log.started_at_unix_ms();
         let stored = block.messages().filter_map(|found| {
-            let stored = content::read(&found)?;
+            let Some(stored) = content::read(&found) else {
+                strange.push(found);
+                return None;
+            };
             let ttl = self.expires_at(stored.message.attributes().expiration, 0);
             let published_at = stored.published_at.saturating_sub(started_at);
             // One that was published before this start may have lived for a while.

@@ -297,7 +297,7 @@ impl Ready {
         entries.retain(|entry| entry.seq < next);
         if self.levels.len() > 1 {
             for entry in &*entries {
-                self.count_back(entry);
+                self.count_back(entry.seq, entry.message.body_len());
             }
             self.restore(entries);
         }
@@ -305,7 +305,7 @@ impl Ready {
             while self.away.between.front().is_some_and(|between| between.seq < entry.seq) {
                 self.return_between();
             }
-            self.count_back(&entry);
+            self.count_back(entry.seq, entry.message.body_len());
             self.push_back(entry);
         }
         self.away.from = next.max(self.away.from);
@@ -318,11 +318,19 @@ impl Ready {
         }
     }
 
+    /// A message that is away is not there any more. Its octets are counted, where they are not known, until nothing
+    /// is away.
+    pub(super) fn lost(&mut self, seq: u64, body_len: usize) {
+        if (self.away.from..self.away.until).contains(&seq) {
+            self.count_back(seq, body_len);
+        }
+    }
+
     /// A message is not away any more, and not counted here yet.
-    fn count_back(&mut self, entry: &Entry) {
-        let body_len = entry.message.body_len() as u64;
+    fn count_back(&mut self, seq: u64, body_len: usize) {
+        let body_len = body_len as u64;
         self.away.len = self.away.len.saturating_sub(1);
-        if entry.seq < self.found.until {
+        if seq < self.found.until {
             self.found.bytes = self.found.bytes.saturating_sub(body_len);
             return;
         }

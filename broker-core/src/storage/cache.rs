@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::engine::Engine;
-use super::error::{IoContext, StorageError, is_out_of_files};
+use super::error::{IoContext, StorageError, is_out_of_means};
 use super::fs::File;
 use super::segment::{ExtentOctets, segment_path};
 
@@ -36,7 +36,7 @@ impl Engine {
         }
         let path = self.segment_path(id);
         let file = match self.fs.open(&path) {
-            Err(error) if is_out_of_files(&error) => {
+            Err(error) if is_out_of_means(&error) => {
                 // Those that are held only to spare opening them again make room for this one.
                 self.cache.lock().files.clear();
                 self.fs.open(&path)

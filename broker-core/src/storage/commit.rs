@@ -14,7 +14,7 @@ use super::error::{IoContext, StorageError};
 use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN, FrameHeader, footprint};
 use super::fs::{File, write_full};
 use super::index::Effect;
-use super::log::{FramePlace, READY_FILES};
+use super::log::{FramePlace, LogFile, READY_FILES};
 use super::octets::{crc, len_u32, to_usize};
 use super::options::Durability;
 
@@ -265,6 +265,24 @@ impl Engine {
             self.fail_active();
         }
         written
+    }
+}
+
+impl Engine {
+    /// Writes a seal, into a fresh file when none was begun since the start: the log ends there
+    /// then, and not in one whose end cannot be read. Without a file that is ready nothing happens.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn seal_in_new_file(&self) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        if state.log.active.is_none() {
+            let end = state.position;
+            state.log.active = state.log.ready.pop_front().map(|file| LogFile { end, ..file });
+        }
+        state.needs_seal = true;
+        drop(state);
+        self.seal_step()
     }
 }
 

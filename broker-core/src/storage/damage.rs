@@ -154,17 +154,50 @@ impl Engine {
         if lost.is_empty() || self.damage.lock().iter().any(|known| known.lost == lost) {
             return;
         }
-        let mut damage = Damage::new(file, format!("bad checksum at offset {offset}"));
+        let detail = format!("bad checksum at offset {offset}");
+        let place = offset..offset + octets.len() as u64;
+        let detail = self.bad_pages.explain(detail, &self.paths.root.join(file), place);
+        let mut damage = Damage::new(file, detail);
         damage.lost = lost;
         self.quarantine().copy_range(&mut damage, offset, octets);
         self.settle(damage);
     }
 
-    /// The same where no octets are left to keep.
-    pub(super) fn name_lost(&self, detail: &str, lost: Vec<LostMessages>) {
+    /// Gives up one message whose octets are as they were written, and make no sense: reports it,
+    /// keeps `octets`, and acks it.
+    pub fn give_up_message(&self, queue: u64, seq: u64, octets: &[u8], why: &str) {
+        let (path, offset) = self.place_of(queue, seq);
+        let mut damage =
+            Damage::new(self.paths.relative(&path), format!("{why}, at offset {offset}"));
+        damage.lost =
+            vec![LostMessages { queue, range: SeqRange::one(seq), count: 1, certain: true }];
+        self.quarantine().copy_range(&mut damage, offset, octets);
+        self.settle(damage);
+    }
+
+    /// The file of a live message, and about where in it: the extent, or the record in the log. Of one that is not
+    /// written yet, the log's directory.
+    fn place_of(&self, queue: u64, seq: u64) -> (PathBuf, u64) {
+        let state = self.state.lock();
+        let found = state.index.queues.get(&queue);
+        let extent = found.filter(|found| found.spilled.contains(seq));
+        if let Some(extent) = extent.and_then(|found| found.extents.get(found.extents_from(seq))) {
+            return (self.segment_path(extent.segment), extent.offset);
+        }
+        let entry = found.and_then(|found| found.log.get(found.log_from(seq)));
+        let place = entry.and_then(|entry| state.log.locate(entry.lsn));
+        place.map_or_else(
+            || (self.paths.wal.clone(), 0),
+            |(file, offset)| (file.path.clone(), offset),
+        )
+    }
+
+    /// The same where a stretch of the log is gone, and no octets are left to keep.
+    pub(super) fn name_missing(&self, lost: Vec<LostMessages>) {
         if lost.is_empty() || self.damage.lock().iter().any(|known| known.lost == lost) {
             return;
         }
+        let detail = "message in a lost stretch of the log";
         let mut damage = Damage::new(self.paths.relative(&self.paths.wal), detail);
         damage.lost = lost;
         self.settle(damage);

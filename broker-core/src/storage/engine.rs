@@ -5,8 +5,8 @@
 //! guards the state and is never held over a call to the disk.
 //!
 //! Lock order: `maintaining` → `committing` → `preparing` → `state`, and `scrubbing` → `state`;
-//! `cache`, `wakers` and `damage` are leaves. `state` is held for a copy or a look-up, at most for the encoding of a
-//! checkpoint.
+//! `cache`, `wakers`, `damage` and those of `bad_pages` are leaves. `state` is held for a copy or a
+//! look-up, at most for the encoding of a checkpoint.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 use rand::rngs::SmallRng;
 
+use super::bad_pages::BadPages;
 use super::batch::{Batch, SeqRange};
 use super::cache::Cache;
 use super::damage::{Damage, QUARANTINE_DIR, Quarantine};
@@ -204,6 +205,8 @@ impl State {
 /// The store without threads: everything happens in steps that somebody calls.
 pub struct Engine {
     pub(super) fs: Arc<dyn FileSystem>,
+    /// The same, asked about pages that cannot be read.
+    pub(super) bad_pages: Arc<BadPages>,
     pub(super) paths: Paths,
     pub(super) options: Options,
     pub(super) node: NodeId,
@@ -238,7 +241,7 @@ impl fmt::Debug for Engine {
 
 /// What an engine starts from, once the directory has been read.
 pub(super) struct Parts {
-    pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) bad_pages: Arc<BadPages>,
     pub(super) paths: Paths,
     pub(super) options: Options,
     pub(super) node: NodeId,
@@ -253,7 +256,8 @@ impl Engine {
         let durable = parts.state.durable;
         let cache = Cache::new(parts.options.cache_len);
         Self {
-            fs: parts.fs,
+            fs: Arc::clone(&parts.bad_pages) as Arc<dyn FileSystem>,
+            bad_pages: parts.bad_pages,
             paths: parts.paths,
             options: parts.options,
             node: parts.node,

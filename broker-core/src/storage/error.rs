@@ -4,6 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
+use super::bad_pages::is_in_doubt;
+
 /// An error of the store. None of them means that confirmed messages are gone: damage to what was
 /// kept is reported as [`Damage`](super::Damage), and the store starts all the same.
 #[derive(Debug, thiserror::Error)]
@@ -117,10 +121,16 @@ impl StorageError {
         }
     }
 
-    /// Whether the cause is a full disk (or an exhausted quota), or that no file can be opened for
-    /// now: what was tried is to be tried again, and nothing is wrong with any file.
+    /// Whether the cause is a full disk (or an exhausted quota), or that there is no file handle or
+    /// memory just now: what was tried is to be tried again, and nothing is wrong with any file.
     pub(super) fn is_shortage(&self) -> bool {
-        self.is_disk_full() || matches!(self, Self::Io { source, .. } if is_out_of_files(source))
+        self.is_disk_full() || matches!(self, Self::Io { source, .. } if is_out_of_means(source))
+    }
+
+    /// Whether a page that could not be read is tried again, and given up if it does not come back:
+    /// see [`bad_pages`](super::bad_pages).
+    pub(super) fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_in_doubt(source))
     }
 
     /// Whether the cause is a full disk (or an exhausted quota).
@@ -139,10 +149,11 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Whether the process, or the machine, has as many files open as it may.
-pub(super) fn is_out_of_files(error: &io::Error) -> bool {
-    let errno = rustix::io::Errno::from_io_error(error);
-    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+/// Whether the process, or the machine, has as many files open as it may, or no memory: that says
+/// nothing about any file.
+pub(super) fn is_out_of_means(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+        || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Adds operation and path to an I/O error.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::checkpoint::{self, CheckpointHeader, checkpoint_path};
 use super::engine::{Engine, FullReasons};
-use super::error::{IoContext, StorageError, is_out_of_files};
+use super::error::{IoContext, StorageError, is_out_of_means};
 use super::frame::{BLOCK_LEN, FileHeader};
 use super::fs::{File, read_full, write_full};
 use super::log::{LogFile, READY_FILES, log_path, spare_path};
@@ -170,7 +170,7 @@ impl Engine {
         let opened = match spare {
             Some(path) => match self.fs.open(&path) {
                 Ok(file) => Some((path, file)),
-                Err(error) if is_out_of_files(&error) => {
+                Err(error) if is_out_of_means(&error) => {
                     self.state.lock().log.spares.push(path.clone());
                     return Err(error).during("open", &path);
                 }
@@ -319,7 +319,10 @@ impl Engine {
             let Some(file) = state.log.full.pop_front() else {
                 return Ok(did);
             };
-            let keep = !file.failed && state.log.spares.len() < self.options.spares_max();
+            // What has lost a sector loses more.
+            let is_whole = self.bad_pages.given_up(&file.path, 0..u64::MAX).is_none();
+            let keep =
+                is_whole && !file.failed && state.log.spares.len() < self.options.spares_max();
             drop(state);
             did = true;
             if keep {

@@ -147,7 +147,8 @@ impl Engine {
     /// and, beyond the first, at most about `octets_max` octets. `None` when there are no more.
     ///
     /// # Errors
-    /// When the operating system cannot read; the messages are not given up for that.
+    /// When the operating system cannot read the first message. It is not given up for that; one on
+    /// a page that is not there again within half a minute is (see [`reread_step`](Self::reread_step)).
     pub fn read(
         &self,
         queue: u64,
@@ -233,12 +234,14 @@ impl Engine {
         let octets = match cached {
             Some(octets) => octets,
             None => {
-                let path = self.segment_path(extent.segment);
                 let file = match self.segment_file(extent.segment) {
                     Err(_) if !self.has_extent(queue, extent) => return Ok(None),
                     file => file?,
                 };
-                let read = ExtentOctets::read(&*file, queue, extent).during("read", &path)?;
+                let (read, doubt) = self.extent_octets(&*file, queue, extent)?;
+                if let Some(doubt) = doubt {
+                    return block_before_doubt(read, doubt, extent, live, octets_max).map(Some);
+                }
                 if !read.lost.is_empty() {
                     if !self.has_extent(queue, extent) {
                         return Ok(None);
@@ -258,6 +261,41 @@ impl Engine {
         };
         let (messages, lost, next) = live_places(&octets, extent, live, octets_max);
         Ok(Some(MessageBlock { octets: BlockOctets::Extent(octets), messages, lost, next }))
+    }
+
+    /// Reads an extent. Where a page of it is in doubt, around that, and says so: what is lost then
+    /// may still be there.
+    pub(super) fn extent_octets(
+        &self,
+        file: &dyn File,
+        queue: u64,
+        extent: &Extent,
+    ) -> Result<(ExtentOctets, Option<StorageError>), StorageError> {
+        let path = self.segment_path(extent.segment);
+        match ExtentOctets::read(file, queue, extent).during("read", &path) {
+            Err(doubt) if doubt.is_in_doubt() => {
+                let file = self.bad_pages.open_around(&path).during("open", &path)?;
+                let read = ExtentOctets::read(&*file, queue, extent).during("read", &path)?;
+                Ok((read, Some(doubt)))
+            }
+            read => Ok((read?, None)),
+        }
+    }
+
+    /// The same for a stretch of the log.
+    pub(super) fn read_run(
+        &self,
+        run: &LogRun,
+        octets: &mut Vec<u8>,
+    ) -> Result<Option<StorageError>, StorageError> {
+        match run.read(octets) {
+            Err(doubt) if doubt.is_in_doubt() => {
+                let file = self.bad_pages.open_around(&run.path).during("open", &run.path)?;
+                run.read_from(&*file, octets)?;
+                Ok(Some(doubt))
+            }
+            read => read.map(|()| None),
+        }
     }
 
     pub(super) fn has_extent(&self, queue: u64, extent: &Extent) -> bool {
@@ -292,22 +330,28 @@ impl Engine {
             let seqs = plan.missing.iter();
             let lost: Vec<SeqRange> = seqs.map(|seq| SeqRange::one(*seq)).collect();
             let named = lost.iter().map(|range| certain(queue, *range, 1)).collect();
-            self.name_lost("message in a lost stretch of the log", named);
+            self.name_missing(named);
             let next = lost.last().map_or(0, |range| range.last.saturating_add(1));
             let octets = BlockOctets::Log(Vec::new());
             return Ok(Some(MessageBlock { octets, messages: Vec::new(), lost, next }));
         };
         let mut octets = Vec::new();
-        run.read(&mut octets)?;
+        let doubt = self.read_run(run, &mut octets)?;
         let mut lost = Vec::new();
         let mut messages = Vec::new();
         let mut next = 0;
         for ((seq, record), offset) in run.records(&octets).zip(run.offsets()) {
-            next = seq.saturating_add(1);
             match record {
                 Some(record) => messages.push(place(seq, &record, offset)),
+                None if doubt.is_some() => break,
                 None => lost.push(SeqRange::one(seq)),
             }
+            next = seq.saturating_add(1);
+        }
+        if let Some(doubt) = doubt
+            && messages.is_empty()
+        {
+            return Err(doubt);
         }
         if !lost.is_empty() {
             if !run.is_current(&self.state.lock(), queue) {
@@ -419,12 +463,27 @@ fn live_places(
             body: body..body + message.body.len(),
         });
     }
-    let is_live = |range: &&SeqRange| {
-        let from = live.partition_point(|seq| *seq < range.first);
-        live.get(from).is_some_and(|seq| *seq <= range.last)
-    };
-    let lost = octets.lost.iter().filter(is_live).copied().collect();
+    let lost =
+        live.iter().filter(|seq| octets.has_lost(**seq)).map(|seq| SeqRange::one(*seq)).collect();
     (messages, lost, next)
+}
+
+/// The live messages of an extent before the first one that is in doubt.
+fn block_before_doubt(
+    read: ExtentOctets,
+    doubt: StorageError,
+    extent: &Extent,
+    live: &[u64],
+    octets_max: usize,
+) -> Result<MessageBlock, StorageError> {
+    let count = live.iter().take_while(|seq| !read.has_lost(**seq)).count();
+    let (before, behind) = live.split_at_checked(count).unwrap_or_default();
+    if before.is_empty() {
+        return Err(doubt);
+    }
+    let (messages, lost, next) = live_places(&read, extent, before, octets_max);
+    let next = behind.first().map_or(next, |first| next.min(*first));
+    Ok(MessageBlock { octets: BlockOctets::Extent(Arc::new(read)), messages, lost, next })
 }
 
 /// How to read some entries of the log.
@@ -447,8 +506,12 @@ pub(super) struct LogRun {
 impl LogRun {
     /// Reads the piece; shorter where the file ends.
     pub(super) fn read(&self, octets: &mut Vec<u8>) -> Result<(), StorageError> {
+        self.read_from(&*self.file, octets)
+    }
+
+    fn read_from(&self, file: &dyn File, octets: &mut Vec<u8>) -> Result<(), StorageError> {
         make_room(octets, self.len);
-        let read = read_full(&*self.file, self.offset, octets).during("read", &self.path)?;
+        let read = read_full(file, self.offset, octets).during("read", &self.path)?;
         octets.truncate(read);
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! The one idea: what the newest sound checkpoint says is the beginning, and the log behind it is
 //! replayed by the same code that runs otherwise. Bodies of segments are not read. A damaged file
 //! is set aside and reported; only three things refuse the start: a lock, a newer format, and a
-//! directory that was a store and has lost both log and checkpoints. What cannot be opened for want
+//! directory that was a store and has lost both log and checkpoints. Pages that cannot be read are
+//! damage like any other ([`bad_pages`](super::bad_pages)). What cannot be opened for want
 //! of file handles is not judged: the start fails, and may be tried again. Recovery changes nothing
 //! that a second recovery after a crash in the middle would need.
 //!
@@ -21,11 +22,12 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::NodeId;
+use super::bad_pages::{BadPages, Judgement};
 use super::checkpoint::{self, Checkpoint, CheckpointHeader, checkpoint_path};
 use super::commit::CommitStep;
 use super::damage::{Damage, LostMessages, Quarantine};
 use super::engine::{Engine, Frame, Parts, Paths, State};
-use super::error::{IoContext, StorageError, is_out_of_files};
+use super::error::{IoContext, StorageError, is_out_of_means};
 use super::format_file::{self, Found};
 use super::fs::{FileSystem, Lock};
 use super::index::Index;
@@ -92,6 +94,7 @@ pub(super) struct Opened {
     pub(super) parts: Parts,
     pub(super) recovered: Recovered,
     lacks_format: bool,
+    is_end_in_doubt: bool,
 }
 
 impl Engine {
@@ -127,7 +130,12 @@ impl Engine {
             // Last: with it, log and checkpoints must be there too.
             format_file::write(&*engine.fs, &engine.paths.root, engine.node)?;
         }
+        if opened.is_end_in_doubt {
+            // Without it the next start reports the same again, and no more.
+            drop(engine.seal_in_new_file());
+        }
         engine.settle_log();
+        engine.bad_pages.judge(Judgement::InTime);
         Ok((engine, opened.recovered))
     }
 
@@ -181,13 +189,13 @@ pub(super) fn open(
 ) -> Result<Opened, StorageError> {
     options.check()?;
     let paths = Paths::new(root);
-    let fs: Arc<dyn FileSystem> = match access {
+    let fs = match access {
         Access::Use => {
             fs.create_dir(root).during("mkdir", root)?;
-            fs
+            Arc::new(BadPages::new(fs))
         }
         Access::LookOnly => {
-            let fs = Arc::new(ReadOnly(fs));
+            let fs = Arc::new(BadPages::new(Arc::new(ReadOnly(fs))));
             must_hold_store(&*fs, &paths)?;
             fs
         }
@@ -202,6 +210,7 @@ pub(super) fn open(
     };
     let recovery = Recovery {
         fs: &*fs,
+        bad_pages: &fs,
         paths: &paths,
         options: &options,
         quarantine: Quarantine {
@@ -241,6 +250,7 @@ pub(super) fn is_absent(error: &std::io::Error) -> bool {
 /// The work in progress.
 struct Recovery<'a> {
     fs: &'a dyn FileSystem,
+    bad_pages: &'a BadPages,
     paths: &'a Paths,
     options: &'a Options,
     quarantine: Quarantine<'a>,
@@ -263,12 +273,13 @@ struct Outcome {
     lacks_format: bool,
     replayed: Replayed,
     unproven: Vec<Frame>,
+    is_end_in_doubt: bool,
 }
 
 impl Outcome {
     fn into_opened(
         self,
-        fs: Arc<dyn FileSystem>,
+        bad_pages: Arc<BadPages>,
         paths: Paths,
         options: Options,
         lock: Box<dyn Lock>,
@@ -308,7 +319,7 @@ impl Outcome {
             ..State::default()
         };
         let parts = Parts {
-            fs,
+            bad_pages,
             paths,
             options,
             node: self.node,
@@ -317,7 +328,12 @@ impl Outcome {
             random: self.random,
             lock,
         };
-        Opened { parts, recovered, lacks_format: self.lacks_format }
+        Opened {
+            parts,
+            recovered,
+            lacks_format: self.lacks_format,
+            is_end_in_doubt: self.is_end_in_doubt,
+        }
     }
 }
 
@@ -328,6 +344,9 @@ impl Recovery<'_> {
             self.make_dirs()?;
         }
         let mut checkpoints = self.read_checkpoints(format)?;
+        // Nothing is moved before it is sure that this start is not refused: at the next one the
+        // disk may give what it does not give now.
+        let damaged_checkpoints = self.damage.len();
         let mut files = self.scan_log()?;
         let first_lsn = files.iter().filter_map(|file| Some(file.frames.first()?.0.lsn)).min();
         let has_segments = !self.ids(&self.paths.segments, ".seg")?.is_empty();
@@ -343,6 +362,9 @@ impl Recovery<'_> {
             (checkpoints.usable.is_some() || first_lsn == Some(0)) && !files.is_empty();
         if !is_new && !has_history && !self.options.accept_data_loss {
             return Err(StorageError::LogMissing { path: self.paths.root.clone() });
+        }
+        for damage in self.damage.iter_mut().take(damaged_checkpoints) {
+            self.quarantine.move_file(damage);
         }
         self.identify(format, is_new, &checkpoints, &files);
         if !is_new && !has_history {
@@ -370,8 +392,9 @@ impl Recovery<'_> {
         let chain = chain(&files);
         let total = chain.end().saturating_sub(header.lsn);
         let meter = Meter::new(self.options.progress.as_ref(), OpenPhase::Replay, total);
+        let from = header.lsn;
         let found =
-            Replay::new(self.fs, self.paths, &files, &chain, index, header.lsn, meter).run();
+            Replay::new(self.bad_pages, self.paths, &files, &chain, index, from, meter).run();
         if let Some(failure) = found.failure {
             return Err(failure);
         }
@@ -381,6 +404,7 @@ impl Recovery<'_> {
             }
             self.damage.push(damage);
         }
+        let is_end_in_doubt = self.check_end(&files, &chain);
         let mut index = found.index;
         self.check_segments(&mut index)?;
         self.check_strict()?;
@@ -406,6 +430,7 @@ impl Recovery<'_> {
             lacks_format: !matches!(format, Found::Sound { .. }),
             replayed: found.replayed,
             unproven: found.unproven,
+            is_end_in_doubt,
         })
     }
 
@@ -437,6 +462,11 @@ impl Recovery<'_> {
         damage.lost = lost;
         self.quarantine.move_file(&mut damage);
         self.damage.push(damage);
+    }
+
+    /// Adds to what is said of a file that not all of it could be read.
+    fn explain_whole(&self, detail: impl Into<String>, path: &Path) -> String {
+        self.bad_pages.explain(detail.into(), path, 0..u64::MAX)
     }
 
     /// With `strict`, damage refuses the start.
@@ -481,8 +511,10 @@ impl Recovery<'_> {
                 if let Some(node) = elsewhere()
                     && !is_new
                 {
-                    let detail = if format == Found::Missing { "missing" } else { "damaged" };
-                    let mut damage = Damage::new(path, format!("{detail}; written again"));
+                    let word = if format == Found::Missing { "missing" } else { "damaged" };
+                    let detail = format!("{word}; written again");
+                    let detail = self.explain_whole(detail, &self.paths.root.join(path));
+                    let mut damage = Damage::new(path, detail);
                     if format == Found::Damaged {
                         self.quarantine.move_file(&mut damage);
                     }
@@ -518,7 +550,7 @@ impl Recovery<'_> {
                     Some(detail) => damaged.push((*id, detail.clone(), Some(found))),
                 },
                 Ok(None) => damaged.push((*id, "header is not sound".to_owned(), None)),
-                Err(error) if is_out_of_files(&error) => return Err(error).during("open", &path),
+                Err(error) if is_out_of_means(&error) => return Err(error).during("open", &path),
                 Err(error) => damaged.push((*id, format!("cannot be read: {error}"), None)),
             }
         }
@@ -533,7 +565,9 @@ impl Recovery<'_> {
             .filter_map(|(_, _, found)| found.take())
             .max_by_key(|found| found.header.lsn);
         for (id, detail, _) in damaged {
-            self.set_aside(&checkpoint_path(dir, id), detail, Vec::new());
+            let path = checkpoint_path(dir, id);
+            let detail = self.explain_whole(detail, &path);
+            self.damage.push(Damage::new(self.paths.relative(&path), detail));
         }
         let mut kept = kept;
         if kept.len() > 2 {

@@ -11,10 +11,11 @@ use std::path::Path;
 
 use hashbrown::HashSet;
 
+use super::bad_pages::BadPages;
 use super::batch::{MessageRef, SeqRange};
 use super::damage::{Damage, LostMessages};
 use super::engine::{Frame, Paths};
-use super::error::{IoContext, StorageError, is_out_of_files};
+use super::error::{IoContext, StorageError, is_out_of_means};
 use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN, footprint};
 use super::fs::{File, FileSystem, read_full, read_up_to};
 use super::index::{Effect, Index, NewSegment};
@@ -47,13 +48,13 @@ pub(super) struct Found {
     pub(super) replayed: Replayed,
     /// Frames at the end that no later one proves to have been flushed.
     pub(super) unproven: Vec<Frame>,
-    /// Why a segment could not be opened, where that says nothing about the segment.
+    /// Why a file could not be opened or read, where that says nothing about the file.
     pub(super) failure: Option<StorageError>,
 }
 
 /// The replay in progress.
 pub(super) struct Replay<'a> {
-    fs: &'a dyn FileSystem,
+    fs: &'a BadPages,
     paths: &'a Paths,
     files: &'a [ScannedFile],
     chain: &'a Chain,
@@ -70,7 +71,7 @@ pub(super) struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     pub(super) fn new(
-        fs: &'a dyn FileSystem,
+        fs: &'a BadPages,
         paths: &'a Paths,
         files: &'a [ScannedFile],
         chain: &'a Chain,
@@ -127,9 +128,17 @@ impl<'a> Replay<'a> {
             let batch = frames.get(at..=last.unwrap_or(frames.len() - 1)).unwrap_or_default();
             let is_proven = !is_tail || self.chain.proven.max(self.from) > first.header.lsn;
             let unsound = batch.iter().find_map(|frame| self.read(frame, &mut octets).err());
+            let unsound = match unsound {
+                Some(Unsound::Unreadable(error)) if is_out_of_means(&error) => {
+                    let path = self.file(first).map_or(&self.paths.wal, |file| &file.path);
+                    self.found.failure = Err::<(), _>(error).during("read", path).err();
+                    break;
+                }
+                unsound => unsound,
+            };
             let is_whole = last.is_some() && unsound.is_none();
             // A disk that cannot be read proves nothing either way: that is said, not passed over.
-            let is_torn = !unsound.is_some_and(|unsound| matches!(unsound, Unsound::Unreadable(_)));
+            let is_torn = !unsound.is_some_and(|unsound| unsound.is_unreadable());
             if !is_whole && !is_proven && is_torn {
                 end = first.header.lsn;
                 break;
@@ -185,10 +194,11 @@ impl<'a> Replay<'a> {
         if (octets.len() as u64) < len {
             return Err(Unsound::CutOff);
         }
-        if crc(&[octets]) != frame.header.payload_crc {
-            return Err(Unsound::BadChecksum);
+        if crc(&[octets]) == frame.header.payload_crc {
+            return Ok(());
         }
-        Ok(())
+        let place = frame.offset..start + len;
+        Err(self.fs.given_up(&file.path, place).map_or(Unsound::BadChecksum, Unsound::BadPages))
     }
 
     fn replay_frame(&mut self, frame: &ChainFrame, octets: &mut Vec<u8>, is_read: bool) {
@@ -245,6 +255,10 @@ impl<'a> Replay<'a> {
         {
             let record_lsn = lsn + at as u64;
             let Some(record) = Record::decode(rest, record_lsn) else {
+                // Records before this place tell nothing about numbers that are missing behind it.
+                if let Some((_, met)) = &mut self.gap {
+                    met.clear();
+                }
                 at += RECORD_ALIGN;
                 continue;
             };
@@ -319,7 +333,7 @@ impl<'a> Replay<'a> {
         // still sought in the log, and named when they are not there.
         match read {
             Ok(segment) => self.added.push(segment),
-            Err(error) if is_out_of_files(&error) => {
+            Err(error) if is_out_of_means(&error) => {
                 self.found.failure = Err::<(), _>(error).during("open", &path).err();
             }
             Err(_) => {}
@@ -396,9 +410,11 @@ impl<'a> Replay<'a> {
             // The checkpoint knows what was there; what of it still lives is looked for later.
             return;
         }
-        let path = found.as_ref().and_then(|(file, ..)| self.files.get(*file));
-        let path: &Path = path.map_or(&self.paths.wal, |file| &file.path);
-        let detail = format!("no sound frame for positions {} to {}", gap.from, gap.to);
+        let (path, bad_pages) = self.place_of(gap, found.as_ref().map(|(file, ..)| *file));
+        let mut detail = format!("no sound frame for positions {} to {}", gap.from, gap.to);
+        if let Some(bad_pages) = bad_pages {
+            detail = format!("{detail}: {bad_pages}");
+        }
         let damage = Damage::new(self.paths.relative(path), detail);
         match found {
             Some((_, offset, octets)) => {
@@ -408,6 +424,21 @@ impl<'a> Replay<'a> {
             }
             None => self.lose(damage, None),
         }
+    }
+
+    /// The file of a gap, as a report names it, and which pages of it cannot be read. Where
+    /// nothing was `found`, a file with such pages is where the frames were.
+    fn place_of(&self, gap: Gap, found: Option<usize>) -> (&'a Path, Option<String>) {
+        let mut place: (&Path, _) = (&self.paths.wal, None);
+        for (index, offset, room) in self.gap_places(gap) {
+            let Some(file) = self.files.get(index) else { continue };
+            let bad_pages = self.fs.given_up(&file.path, offset..offset + room);
+            if found == Some(index) || (found.is_none() && place.1.is_none() && bad_pages.is_some())
+            {
+                place = (&file.path, bad_pages);
+            }
+        }
+        place
     }
 
     /// Where the frame of a gap may have been: file, offset, and the room up to the next frame.
@@ -438,7 +469,16 @@ impl<'a> Replay<'a> {
 enum Unsound {
     CutOff,
     BadChecksum,
+    /// Its checksum fails, and the disk does not give these of its pages.
+    BadPages(String),
     Unreadable(io::Error),
+}
+
+impl Unsound {
+    /// Whether the disk did not give all of it.
+    const fn is_unreadable(&self) -> bool {
+        matches!(self, Self::BadPages(_) | Self::Unreadable(_))
+    }
 }
 
 impl fmt::Display for Unsound {
@@ -446,6 +486,7 @@ impl fmt::Display for Unsound {
         match self {
             Self::CutOff => f.write_str("is cut off"),
             Self::BadChecksum => f.write_str("fails its checksum"),
+            Self::BadPages(why) => write!(f, "fails its checksum: {why}"),
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
         }
     }

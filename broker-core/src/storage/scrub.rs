@@ -3,9 +3,10 @@
 //! The one idea: one pass goes through the segments by id and through the extents of each by
 //! offset, and never faster than a rate; it holds the extents of one segment and nothing more, so
 //! segments that come and go meanwhile cost nothing. What fails its checksum is treated as a read
-//! treats it: named, kept in quarantine, given up. What cannot be read at all is reported once and
-//! not given up; what cannot even be opened, for want of a file handle, waits for the next pass. Time comes in as an argument; nothing here goes through the cache of readers. The
-//! log is left out: it is read at every start, and turned over by spilling.
+//! treats it: named, kept in quarantine, given up. A page that cannot be read is in doubt and tried
+//! again ([`bad_pages`](super::bad_pages)); a file that cannot be read at all is reported once and not given up; what
+//! cannot even be opened, for want of a file handle, waits for the next pass. Time comes in as an argument; nothing
+//! here goes through the cache of readers. The log is left out: it is read at every start, and turned over by spilling.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -146,7 +147,9 @@ impl Engine {
                 self.name_lost_extent(queue, extent, &read);
             }
             Err(error)
-                if !error.is_shortage() && is_needed() && reported.insert(extent.segment) =>
+                if !(error.is_shortage() || error.is_in_doubt())
+                    && is_needed()
+                    && reported.insert(extent.segment) =>
             {
                 self.report(Damage::new(self.paths.relative(&path), error.to_string()));
             }
@@ -164,8 +167,11 @@ impl Engine {
             self.segment_file(segment).and_then(|file| read_footer(&*file).during("read", &path));
         let detail = match read {
             Ok(Some(_)) => return 1,
-            Ok(None) => "footer is not sound, extents may be".to_owned(),
-            Err(error) if error.is_shortage() => return 1,
+            Ok(None) => {
+                let detail = "footer is not sound, extents may be".to_owned();
+                self.bad_pages.explain(detail, &path, 0..u64::MAX)
+            }
+            Err(error) if error.is_shortage() || error.is_in_doubt() => return 1,
             Err(error) => error.to_string(),
         };
         let is_alive = self.state.lock().index.segments.contains_key(&segment);

@@ -495,7 +495,7 @@ pub(super) struct ExtentOctets {
     queue: u64,
     /// Offset of each sound message, with its number.
     messages: Vec<(u64, usize)>,
-    /// Messages that fail their checksum, and whether the numbers are certain.
+    /// Messages that fail their checksum, ascending.
     pub(super) lost: Vec<SeqRange>,
 }
 
@@ -554,6 +554,12 @@ impl ExtentOctets {
             self.lost.push(SeqRange { first: next, last: extent.last });
         }
         self.lost.sort_unstable();
+    }
+
+    /// Whether a message is not sound.
+    pub(super) fn has_lost(&self, seq: u64) -> bool {
+        let after = self.lost.partition_point(|range| range.last < seq);
+        self.lost.get(after).is_some_and(|range| range.first <= seq)
     }
 
     /// Octets held.

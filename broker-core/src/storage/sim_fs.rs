@@ -22,6 +22,9 @@ use super::fs::{File, FileSystem, Lock};
 /// The unit that a disk writes whole or not at all.
 const SECTOR_LEN: u64 = 512;
 
+/// The unit that the page cache gives or not. Octets.
+const PAGE_LEN: u64 = 4096;
+
 /// What a call is, for the hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is named after the method of the traits")]
@@ -122,6 +125,8 @@ struct Inode {
     platter: Vec<u8>,
     /// Sectors of `cache` that the platter does not have.
     dirty: BTreeSet<u64>,
+    /// Pages that cannot be read, by number, each with the reads that fail before it can be again.
+    spoilt: BTreeMap<u64, u32>,
 }
 
 #[derive(Clone)]
@@ -205,6 +210,20 @@ impl Survival {
 }
 
 impl Inode {
+    /// What the disk says to a read of these octets.
+    fn read(&mut self, range: std::ops::Range<u64>) -> io::Result<()> {
+        let pages = range.start / PAGE_LEN..range.end.div_ceil(PAGE_LEN);
+        let mut answer = Ok(());
+        self.spoilt.retain(|page, fails| {
+            if pages.contains(page) {
+                answer = Err(rustix::io::Errno::IO.into());
+                *fails = fails.saturating_sub(u32::from(*fails < u32::MAX));
+            }
+            *fails > 0
+        });
+        answer
+    }
+
     fn power_cut(&mut self, random: &mut SmallRng) {
         let survival = Survival::choose(random);
         let (old_len, new_len) = (self.platter.len(), self.cache.len());
@@ -354,11 +373,22 @@ impl SimFs {
             path: path.to_owned(),
             cache: octets.clone(),
             platter: octets,
-            dirty: BTreeSet::new(),
+            ..Inode::default()
         };
         disk.inodes.insert(id, inode);
         disk.names.files.insert(path.to_owned(), id);
         disk.durable_names.files.insert(path.to_owned(), id);
+    }
+
+    /// Spoils the page of a file in which `offset` lies: so many reads of it fail with `EIO`, all
+    /// of them with `u32::MAX`, unless it is written again. What lies on it stays there.
+    pub fn spoil(&self, path: &Path, offset: u64, fails: u32) {
+        let mut disk = self.disk.lock();
+        if let Some(id) = disk.names.files.get(path).copied()
+            && let Some(inode) = disk.inodes.get_mut(&id)
+        {
+            inode.spoilt.insert(offset / PAGE_LEN, fails);
+        }
     }
 
     /// Takes a file away on cache and platter alike.
@@ -469,6 +499,10 @@ impl Disk {
             target.copy_from_slice(octets);
         }
         inode.dirty.extend(offset / SECTOR_LEN..end.div_ceil(SECTOR_LEN));
+        // A disk puts a sector that is written whole where it can be read.
+        for page in offset.div_ceil(PAGE_LEN)..end / PAGE_LEN {
+            inode.spoilt.remove(&page);
+        }
         Ok(())
     }
 }
@@ -628,10 +662,11 @@ impl File for SimFile {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let (disk, fault) = self.lock_call(Operation::Read)?;
-        let inode = disk.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?;
+        let (mut disk, fault) = self.lock_call(Operation::Read)?;
+        let inode = disk.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
         let start = super::octets::to_usize(offset).min(inode.cache.len());
         let end = start.saturating_add(buf.len()).min(inode.cache.len());
+        inode.read(start as u64..end as u64)?;
         let source = inode.cache.get(start..end).unwrap_or_default();
         if let Some(target) = buf.get_mut(..source.len()) {
             target.copy_from_slice(source);

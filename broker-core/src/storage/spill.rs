@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use super::batch::{Batch, SeqRange};
 use super::damage::LostMessages;
 use super::engine::Engine;
-use super::error::{IoContext, StorageError};
+use super::error::StorageError;
 use super::index::{Effect, Extent, LogEntry, NewSegment};
 use super::maintenance::Maintenance;
 use super::read::plan_runs;
 use super::record::{Record, RecordKind};
-use super::segment::{ExtentOctets, SegmentWriter, StoredMessage};
+use super::segment::{SegmentWriter, StoredMessage};
 
 /// More small segments than this are merged.
 const SMALL_SEGMENTS_MAX: usize = 8;
@@ -50,15 +50,13 @@ impl Engine {
         };
         let mut mixed = None;
         let mut done = Vec::new();
-        let mut lost = Vec::new();
-        let spilled = self.spill_queues(&mut maintenance, &work, &mut mixed, &mut done, &mut lost);
+        let spilled = self.spill_queues(&mut maintenance, &work, &mut mixed, &mut done);
         let finished = spilled.and_then(|()| finish(mixed, &mut done));
         if finished.is_err() {
             self.remove_unannounced(&done);
             return finished.map(|()| false);
         }
         self.counters.lock().spilled_octets += done.iter().map(|new| new.len).sum::<u64>();
-        self.name_lost("message in the log fails its checksum", lost);
         self.announce(&mut maintenance, done, Vec::new())?;
         Ok(true)
     }
@@ -90,20 +88,19 @@ impl Engine {
         work: &BTreeMap<u64, Vec<LogEntry>>,
         mixed: &mut Option<SegmentWriter<'a>>,
         done: &mut Vec<NewSegment>,
-        lost: &mut Vec<LostMessages>,
     ) -> Result<(), StorageError> {
         for (queue, entries) in work {
             let octets: u64 = entries.iter().map(|entry| u64::from(entry.len)).sum();
             if octets >= self.options.own_segment_len {
                 let mut own = self.new_segment(maintenance)?;
-                self.copy_entries(*queue, entries, &mut own, lost)?;
+                self.copy_entries(*queue, entries, &mut own)?;
                 done.push(own.finish()?);
             } else {
                 let writer = match mixed {
                     Some(writer) => writer,
                     None => mixed.insert(self.new_segment(maintenance)?),
                 };
-                self.copy_entries(*queue, entries, writer, lost)?;
+                self.copy_entries(*queue, entries, writer)?;
             }
         }
         Ok(())
@@ -119,25 +116,30 @@ impl Engine {
         SegmentWriter::create(&*self.fs, dir, self.node, id, len)
     }
 
-    /// Copies one queue's entries from the log.
+    /// Copies one queue's entries from the log; those that are not sound are named.
     fn copy_entries(
         &self,
         queue: u64,
         entries: &[LogEntry],
         writer: &mut SegmentWriter<'_>,
-        lost: &mut Vec<LostMessages>,
     ) -> Result<(), StorageError> {
         let plan = plan_runs(&self.state.lock(), entries, self.options.extent_len);
-        lost.extend(plan.missing.iter().map(|seq| certain(queue, SeqRange::one(*seq), 1)));
+        let one = |seq: u64| certain(queue, SeqRange::one(seq), 1);
+        self.name_missing(plan.missing.iter().map(|seq| one(*seq)).collect());
         let mut octets = Vec::new();
         for run in plan.runs {
-            run.read(&mut octets)?;
+            let doubt = self.read_run(&run, &mut octets)?;
+            let mut lost = Vec::new();
             for (seq, record) in run.records(&octets) {
                 match record {
                     Some(record) => writer.push(queue, &stored(seq, &record))?,
-                    None => lost.push(certain(queue, SeqRange::one(seq), 1)),
+                    None => match doubt {
+                        Some(doubt) => return Err(doubt),
+                        None => lost.push(one(seq)),
+                    },
                 }
             }
+            self.lose(self.paths.relative(&run.path), run.offset, &octets, lost);
         }
         Ok(())
     }
@@ -161,12 +163,10 @@ impl Engine {
             return Ok(false);
         };
         let mut writer = self.new_segment(&mut maintenance)?;
-        let mut lost = Vec::new();
-        self.copy_extents(&work, &mut writer, &mut lost)?;
+        self.copy_extents(&work, &mut writer)?;
         let mut done = Vec::new();
         finish(Some(writer).filter(|writer| !writer.is_empty()), &mut done)?;
         self.counters.lock().compacted_octets += done.iter().map(|new| new.len).sum::<u64>();
-        self.name_lost("message in a segment fails its checksum", lost);
         self.announce(&mut maintenance, done, victims)?;
         Ok(true)
     }
@@ -217,7 +217,6 @@ impl Engine {
         &self,
         work: &BTreeMap<u64, Vec<VictimExtent>>,
         writer: &mut SegmentWriter<'_>,
-        lost: &mut Vec<LostMessages>,
     ) -> Result<(), StorageError> {
         for (queue, extents) in work {
             for VictimExtent { extent, previous_stays } in extents {
@@ -230,8 +229,12 @@ impl Engine {
                     continue;
                 }
                 let file = self.segment_file(extent.segment)?;
-                let path = self.segment_path(extent.segment);
-                let octets = ExtentOctets::read(&*file, *queue, extent).during("read", &path)?;
+                let (octets, doubt) = self.extent_octets(&*file, *queue, extent)?;
+                if let Some(doubt) = doubt
+                    && live.iter().any(|seq| octets.has_lost(*seq))
+                {
+                    return Err(doubt);
+                }
                 let mut wanted = live.iter().copied().peekable();
                 for (message, _) in octets.messages_from(extent.first) {
                     while wanted.next_if(|seq| *seq < message.seq).is_some() {}
@@ -239,13 +242,7 @@ impl Engine {
                         writer.push(*queue, &message)?;
                     }
                 }
-                for range in &octets.lost {
-                    let count =
-                        live.iter().filter(|seq| (range.first..=range.last).contains(*seq)).count();
-                    if count > 0 {
-                        lost.push(certain(*queue, *range, count as u64));
-                    }
-                }
+                self.name_lost_extent(*queue, extent, &octets);
             }
         }
         Ok(())

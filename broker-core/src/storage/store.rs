@@ -2,7 +2,8 @@
 //!
 //! The one idea: a thread is a loop around steps. `broker-commit` writes frames as soon as one is
 //! wanted, gives acks that come alone `ack_delay` of time for company, and seals a log that has
-//! gone quiet. `broker-store` makes files, spills, compacts, checkpoints and scrubs. Neither holds a
+//! gone quiet. `broker-store` makes files, spills, compacts, checkpoints, scrubs, and tries pages again that
+//! could not be read. Neither holds a
 //! lock while it waits for the disk, and a caller of [`append`](Engine::append) waits for neither.
 
 use std::ops::Deref;
@@ -193,6 +194,7 @@ fn maintenance_loop(engine: &Engine, stop: &AtomicBool) {
         let did = engine.maintain_step();
         engine.note_background(did.as_ref().err());
         let now = Instant::now();
+        engine.reread_step(now - scrubbed);
         engine.scrub_step(now - scrubbed);
         scrubbed = now;
         if matches!(did, Ok(true)) {

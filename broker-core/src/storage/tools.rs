@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::bad_pages::Judgement;
 use super::damage::Damage;
 use super::engine::{Engine, Parts, Paths};
 use super::error::{IoContext, StorageError};
@@ -93,7 +94,7 @@ pub fn inspect(
     options: Options,
 ) -> Result<Inspection, StorageError> {
     let opened = open(fs, root, options, Access::LookOnly)?;
-    let Parts { fs, paths, node, state, maintenance, .. } = &opened.parts;
+    let Parts { bad_pages: fs, paths, node, state, maintenance, .. } = &opened.parts;
     let format_version = match format_file::read(&**fs, root)? {
         Found::Sound { version, .. } => Some(version),
         Found::Missing | Found::Damaged => None,
@@ -165,6 +166,7 @@ pub fn repair(
     must_hold_store(&*fs, &Paths::new(root))?;
     let (engine, recovered) = Engine::open(fs, root, options)?;
     let mut damage = recovered.damage;
+    engine.bad_pages.judge(Judgement::AtOnce);
     engine.check_messages(progress, &mut |found| damage.push(engine.give_up(found)))?;
     engine.close_step()?;
     Ok(damage)
@@ -251,6 +253,8 @@ impl Engine {
         let (detail, lost, octets) = match read {
             Ok(read) => {
                 let detail = format!("extent at offset {} is damaged", extent.offset);
+                let place = extent.offset..extent.offset + u64::from(extent.len);
+                let detail = self.bad_pages.explain(detail, &path, place);
                 (detail, read.lost.clone(), read.into_octets())
             }
             Err(error) if error.is_shortage() => return Err(error),
@@ -292,7 +296,11 @@ impl Engine {
             };
             damage.detail = match failure {
                 Some(error) => error.to_string(),
-                None => format!("bad checksum of records, the first at offset {first}"),
+                None => {
+                    let detail = format!("bad checksum of records, the first at offset {first}");
+                    let place = run.offset..run.offset + octets.len() as u64;
+                    self.bad_pages.explain(detail, &run.path, place)
+                }
             };
             found(Finding { damage, offset: run.offset, octets });
         }

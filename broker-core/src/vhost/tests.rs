@@ -367,6 +367,8 @@ impl Log for SmallLog {
         Ok(None)
     }
 
+    fn give_up(&self, _: QueueId, _: u64, _: &[u8], _: &str) {}
+
     fn load_soon(&self, _: Weak<Queue>) {}
 
     fn is_pressed(&self) -> bool {

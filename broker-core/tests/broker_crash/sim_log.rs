@@ -164,6 +164,10 @@ impl Log for SimLog {
         self.engine.read(queue.0, from, octets_max)
     }
 
+    fn give_up(&self, queue: QueueId, seq: u64, octets: &[u8], why: &str) {
+        self.engine.give_up_message(queue.0, seq, octets, why);
+    }
+
     fn load_soon(&self, queue: Weak<Queue>) {
         self.requests.lock().push(queue);
     }

@@ -24,14 +24,35 @@ pub struct Fault {
     pub call: &'static str,
     /// The error, such as `EIO`.
     pub error: &'static str,
-    /// Which calls of a thread, as strace's `when` takes it: `3`, or `3+` for the third and all after it.
-    pub when: (u32, bool),
+    /// Which calls of a thread.
+    pub when: When,
+}
+
+/// Which calls of a thread fail, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// One.
+    Once(u32),
+    /// It and all after it.
+    From(u32),
+    /// Those from one to another.
+    Between(u32, u32),
+}
+
+impl std::fmt::Display for When {
+    /// As strace's `when` takes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Once(nth) => write!(f, "{nth}"),
+            Self::From(first) => write!(f, "{first}+"),
+            Self::Between(first, last) => write!(f, "{first}..{last}"),
+        }
+    }
 }
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (first, all) = self.when;
-        write!(f, "{} {} {first}{}", self.call, self.error, if all { "+" } else { "" })
+        write!(f, "{} {} {}", self.call, self.error, self.when)
     }
 }
 
@@ -51,13 +72,12 @@ impl Faults {
     /// What a broker with this data directory is to be started by.
     #[must_use]
     pub fn wrapper(&self, fault: Fault, data_dir: &Path) -> Vec<OsString> {
-        let Fault { call, error, when: (first, all) } = fault;
-        let plus = if all { "+" } else { "" };
+        let Fault { call, error, when } = fault;
         let mut words: Vec<OsString> = ["strace", "-f", "-y", "-qqq", "-o"].map(Into::into).into();
         words.push(self.output.clone().into());
         words.extend(["-e".into(), format!("trace={TRACED},{call}").into()]);
         words.extend(["-e".into(), "signal=none".into()]);
-        let inject = format!("inject={call}:error={error}:when={first}{plus}");
+        let inject = format!("inject={call}:error={error}:when={when}");
         words.extend(["-e".into(), inject.into()]);
         strace();
         if matches!(call, "openat" | "pread64") {

@@ -5,17 +5,17 @@
 //! last file with frames has a successor, so a file that is missing is missed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::FORMAT_VERSION;
 use super::super::checkpoint::CheckpointHeader;
-use super::super::damage::Damage;
-use super::super::error::{IoContext, StorageError, is_out_of_files};
+use super::super::damage::{Damage, LostMessages};
+use super::super::error::{IoContext, StorageError, is_out_of_means};
 use super::super::frame::BLOCK_LEN;
 use super::super::index::Index;
 use super::super::log::{FramePlace, LogFile, LogFiles, READY_FILES, log_path, spare_path};
 use super::super::progress::{Meter, OpenPhase};
-use super::super::scan::{ScannedFile, scan_file};
+use super::super::scan::{Chain, ScannedFile, scan_file};
 use super::super::seq_set::SeqSet;
 use super::super::spill::certain;
 use super::segments::forget;
@@ -53,6 +53,7 @@ impl Recovery<'_> {
             self.finish_moves(dir, ".wal")?;
         }
         let mut files: Vec<ScannedFile> = Vec::new();
+        let mut useless: Vec<(PathBuf, String)> = Vec::new();
         let mut found = Vec::new();
         let mut total = 0;
         for name_id in self.ids(dir, ".wal")? {
@@ -67,9 +68,9 @@ impl Recovery<'_> {
                 opened.and_then(|(_, file)| scan_file(file, path.clone(), name_id, &mut meter));
             let file = match scanned {
                 Ok(file) => file,
-                Err(error) if is_out_of_files(&error) => return Err(error).during("open", &path),
+                Err(error) if is_out_of_means(&error) => return Err(error).during("open", &path),
                 Err(error) => {
-                    self.set_aside(&path, format!("cannot be read: {error}"), Vec::new());
+                    useless.push((path, format!("cannot be read: {error}")));
                     continue;
                 }
             };
@@ -84,12 +85,14 @@ impl Recovery<'_> {
             }
             if file.header.is_none() && file.frames.is_empty() {
                 // A file gets its name after its header was flushed.
-                self.set_aside(&path, "neither header nor frames are sound", Vec::new());
+                let detail = self.explain_whole("neither header nor frames are sound", &path);
+                useless.push((path, detail));
                 continue;
             }
             if file.header.is_none() {
-                let relative = self.paths.relative(&path);
-                self.damage.push(Damage::new(relative, "file header is not sound, frames are"));
+                let detail = "file header is not sound, frames are".to_owned();
+                let detail = self.bad_pages.explain(detail, &path, 0..BLOCK_LEN);
+                self.damage.push(Damage::new(self.paths.relative(&path), detail));
             }
             let size = file.file.size().during("stat", &path)?;
             if let Some(header) = file.header
@@ -101,6 +104,13 @@ impl Recovery<'_> {
                 self.damage.push(Damage::new(relative, detail));
             }
             files.push(file);
+        }
+        if files.is_empty() && !useless.is_empty() && !self.options.accept_data_loss {
+            // Without any log the start is refused, and then nothing may have been moved.
+            return Err(StorageError::LogMissing { path: self.paths.root.clone() });
+        }
+        for (path, detail) in useless {
+            self.set_aside(&path, detail, Vec::new());
         }
         self.fix_log_names(&mut files)?;
         Ok(files)
@@ -161,6 +171,27 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Reports pages behind the last frame that cannot be read: they may have been a frame, and no
+    /// other tells of it. Answers whether there are any.
+    pub(super) fn check_end(&mut self, files: &[ScannedFile], chain: &Chain) -> bool {
+        let before = self.damage.len();
+        let last = chain.frames.last();
+        for (index, file) in files.iter().enumerate().skip(last.map_or(0, |last| last.file)) {
+            let end = match last {
+                Some(last) if last.file == index => last.offset + last.header.footprint(),
+                _ => BLOCK_LEN,
+            };
+            // An empty file is judged as a whole.
+            if !file.frames.is_empty()
+                && let Some(why) = self.bad_pages.given_up(&file.path, end..u64::MAX)
+            {
+                let detail = format!("what followed the last frame may be lost: {why}");
+                self.damage.push(Damage::new(self.paths.relative(&file.path), detail));
+            }
+        }
+        self.damage.len() > before
+    }
+
     /// Sorts the log's files into full ones, the next one, and spares.
     pub(super) fn arrange_log(
         &mut self,
@@ -182,6 +213,12 @@ impl Recovery<'_> {
                 .header
                 .is_some_and(|found| found.node == self.node && found.file_id == file.name_id);
             let is_empty = file.frames.is_empty();
+            let bad_pages = self.bad_pages.given_up(&file.path, 0..u64::MAX);
+            if let Some(why) = bad_pages.filter(|_| is_empty) {
+                // It may have held the end of the log; and nothing is written into it.
+                self.set_aside(&file.path, format!("no frame is sound: {why}"), Vec::new());
+                continue;
+            }
             reached = places.last().map_or(reached, FramePlace::end);
             let log_file = LogFile {
                 id: file.id,
@@ -245,12 +282,16 @@ impl Recovery<'_> {
 
     /// Gives up messages whose record lies in no file any more.
     pub(super) fn check_entries(&mut self, index: &mut Index, log: &LogFiles) {
-        let mut lost = Vec::new();
+        // By the file that may have held them.
+        let mut lost = BTreeMap::<PathBuf, Vec<LostMessages>>::new();
         for (id, queue) in &index.queues {
-            let mut seqs = SeqSet::new();
+            let mut missing = BTreeMap::<&Path, SeqSet>::new();
             for entry in queue.log.iter().filter(|entry| entry.is_live()) {
                 if log.locate(entry.lsn).is_none() {
-                    seqs.insert(entry.seq);
+                    missing
+                        .entry(self.place_of_lost(log, entry.lsn))
+                        .or_default()
+                        .insert(entry.seq);
                 }
             }
             let in_extents: u64 = queue.extents.iter().map(|extent| u64::from(extent.live)).sum();
@@ -259,21 +300,37 @@ impl Recovery<'_> {
                 for extent in &queue.extents {
                     outside.remove_range(extent.first..=extent.last);
                 }
+                let nowhere = missing.entry(&self.paths.wal).or_default();
                 outside.iter().for_each(|seq| {
-                    seqs.insert(seq);
+                    nowhere.insert(seq);
                 });
             }
-            for range in seqs.ranges() {
-                lost.push(certain(*id, range, range.last - range.first + 1));
+            for (path, seqs) in missing {
+                let lost = lost.entry(path.to_owned()).or_default();
+                let ranges = seqs.ranges().into_iter();
+                lost.extend(ranges.map(|range| certain(*id, range, range.last - range.first + 1)));
             }
         }
-        if lost.is_empty() {
-            return;
+        for (path, mut lost) in lost {
+            lost.sort_unstable();
+            forget(index, &lost);
+            let detail = match self.bad_pages.given_up(&path, 0..u64::MAX) {
+                Some(why) => format!("messages lie in a frame that is not found: {why}"),
+                None => "messages lie in files that are gone".to_owned(),
+            };
+            let mut damage = Damage::new(self.paths.relative(&path), detail);
+            damage.lost = lost;
+            self.damage.push(damage);
         }
-        lost.sort_unstable();
-        forget(index, &lost);
-        let mut damage = Damage::new("wal", "messages lie in files that are gone");
-        damage.lost = lost;
-        self.damage.push(damage);
+    }
+
+    /// Where position `lsn` was, which no frame covers: a file around it of which not all can be
+    /// read, or else nobody knows.
+    fn place_of_lost<'a>(&'a self, log: &'a LogFiles, lsn: u64) -> &'a Path {
+        let after = log.full.partition_point(|file| file.end <= lsn);
+        let around = [Some(after), after.checked_sub(1)].into_iter().flatten();
+        let files = around.filter_map(|index| log.full.get(index));
+        let bad = |file: &&LogFile| self.bad_pages.given_up(&file.path, 0..u64::MAX).is_some();
+        files.filter(bad).map(|file| file.path.as_path()).next().unwrap_or(&self.paths.wal)
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::super::batch::SeqRange;
 use super::super::checkpoint::CheckpointHeader;
 use super::super::damage::{Damage, LostMessages};
-use super::super::error::{IoContext, StorageError, is_out_of_files};
+use super::super::error::{IoContext, StorageError, is_out_of_means};
 use super::super::fs::File;
 use super::super::index::{Effect, Index};
 use super::super::progress::{Meter, OpenPhase};
@@ -69,7 +69,9 @@ impl Recovery<'_> {
             let path = segment_path(&self.paths.segments, id);
             let (detail, sound_len) = match self.judge_segment(&path, len)? {
                 Verdict::Sound => continue,
-                Verdict::Footer => ("footer is not sound, extents may be".to_owned(), len),
+                Verdict::Footer => {
+                    (self.explain_whole("footer is not sound, extents may be", &path), len)
+                }
                 Verdict::Short(size) => (format!("{size} octets long instead of {len}"), size),
                 Verdict::Useless(detail) => (detail, 0),
             };
@@ -112,11 +114,14 @@ impl Recovery<'_> {
             }
             let path = segment_path(&self.paths.segments, id);
             let adopted = self.fs.open(&path).and_then(|file| adopt(&*file, id, index));
-            let detail = match refuse_shortage(adopted, &path)? {
-                Ok(()) => "no checkpoint; acked messages may return".to_owned(),
-                Err(error) => format!("cannot be read: {error}"),
+            let (detail, lost) = match refuse_shortage(adopted, &path)? {
+                Ok(lost) => ("no checkpoint; acked messages may return".to_owned(), lost),
+                Err(error) => (format!("cannot be read: {error}"), Vec::new()),
             };
-            self.damage.push(Damage::new(self.paths.relative(&path), detail));
+            let detail = self.explain_whole(detail, &path);
+            let mut damage = Damage::new(self.paths.relative(&path), detail);
+            damage.lost = lost;
+            self.damage.push(damage);
         }
         Ok(())
     }
@@ -160,7 +165,7 @@ impl Recovery<'_> {
 /// says nothing about the file.
 fn refuse_shortage<T>(answer: io::Result<T>, path: &Path) -> Result<io::Result<T>, StorageError> {
     match answer {
-        Err(error) if is_out_of_files(&error) => Err(error).during("open", path),
+        Err(error) if is_out_of_means(&error) => Err(error).during("open", path),
         answer => Ok(answer),
     }
 }
@@ -194,9 +199,11 @@ fn lost_behind(index: &Index, segment: u64, len: u64) -> Vec<LostMessages> {
 }
 
 /// Takes all messages of a segment into the index, but for extents whose numbers are known.
-fn adopt(file: &dyn File, id: u64, index: &mut Index) -> io::Result<()> {
+/// Answers those that are not sound; nobody knows which of them had been acked.
+fn adopt(file: &dyn File, id: u64, index: &mut Index) -> io::Result<Vec<LostMessages>> {
     let mut segment = read_segment(file, id)?;
     let mut adopted = Vec::new();
+    let mut lost = Vec::new();
     for (queue, extent) in std::mem::take(&mut segment.extents) {
         let known = index.queues.entry(queue).or_default();
         let next = known.extents.get(known.extents_from(extent.first));
@@ -208,11 +215,15 @@ fn adopt(file: &dyn File, id: u64, index: &mut Index) -> io::Result<()> {
             known.spilled.insert(message.seq);
         }
         known.next_seq = known.next_seq.max(extent.last.saturating_add(1));
+        lost.extend(octets.lost.iter().map(|range| {
+            let count = range.last - range.first + 1;
+            LostMessages { queue, range: *range, count, certain: false }
+        }));
         adopted.push((queue, extent));
     }
     segment.extents = adopted;
     index.apply(Effect::Segments { added: vec![segment], dropped: Vec::new() });
-    Ok(())
+    Ok(lost)
 }
 
 /// Takes lost messages out of the index.
