@@ -13,28 +13,30 @@
 pub mod arguments;
 mod dispatch;
 mod dying;
+mod get;
 mod keep;
 mod load;
 mod ready;
+mod settle;
 mod together;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::arguments::Arguments;
-use crate::consumer::{ConnectionId, ConsumerId, Entry, Outstanding, Place, Subscription};
+use crate::consumer::{ConnectionId, ConsumerId, Entry, Place, Subscription};
 use crate::log::records::Records;
 use crate::log::{Log, LogPosition};
-use crate::message::{Message, Publication};
+use crate::message::Publication;
 use crate::name::QueueName;
 use crate::vhost::VirtualHost;
 use arguments::{Overflow, QueueArguments};
 use dying::{Doomed, Stranded};
+pub use get::{Got, Unreadable};
 pub use load::Loaded;
-use load::Patience;
 use ready::{Everything, Ready};
 pub(crate) use together::Settlement;
 pub use together::{Outcome, Settle, Share};
@@ -44,9 +46,6 @@ pub const BATCH_MAX: usize = 256;
 
 /// Batches from the backlog that a publisher hands out before it lets others have the lock.
 const SERVED_AT_ONCE: usize = 32;
-
-/// Messages that one `basic.get` lets die before it answers.
-const DEAD_MAX: usize = 16 * BATCH_MAX;
 
 /// Octets of bodies after which one run from the backlog ends.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
@@ -162,11 +161,6 @@ pub enum SubscribeError {
     Deleted,
 }
 
-/// The messages of a queue cannot be read from the disk now; they are not given up for that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the messages cannot be read from the disk")]
-pub struct Unreadable;
-
 /// Why a queue is not deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepReason {
@@ -174,17 +168,6 @@ pub enum KeepReason {
     InUse,
     /// It has messages that are ready.
     NotEmpty,
-}
-
-/// What a `basic.get` has taken.
-#[derive(Debug)]
-pub struct Got {
-    /// The message.
-    pub message: Message,
-    /// What is to be kept until it is acknowledged, if it is to be.
-    pub outstanding: Outstanding,
-    /// Messages that are ready behind it.
-    pub left: u64,
 }
 
 /// Messages that were taken away at once.
@@ -640,141 +623,6 @@ impl Queue {
         self.serve(state, now, effects);
     }
 
-    /// Takes the first message for a `basic.get`. Waits for the disk
-    /// when none is in memory ([`may_wait`](Self::may_wait)).
-    ///
-    /// With `no_ack` the message is settled at once.
-    ///
-    /// # Errors
-    /// [`Unreadable`]: there are messages, and the disk does not give them.
-    pub fn get(
-        &self,
-        no_ack: bool,
-        now: u64,
-        effects: &mut Effects,
-    ) -> Result<Option<Got>, Unreadable> {
-        let mut state = self.state.lock();
-        state.used_at = now;
-        let mut patience = Patience::default();
-        let entry = loop {
-            while !self.drop_expired(&mut state, now, effects) {
-                MutexGuard::bump(&mut state);
-            }
-            if !state.ready.is_empty_here() || !state.ready.has_unread() || state.deleted {
-                break Ok(state.ready.pop_front());
-            }
-            if effects.dead.len() >= DEAD_MAX {
-                // They go on first; the sweep and the next get do the rest.
-                break Ok(None);
-            }
-            if let Err(unreadable) = self.load_now(&mut state, &mut patience) {
-                break Err(unreadable);
-            }
-            self.drop_overflow(&mut state, effects);
-        };
-        let got = entry.map(|entry| entry.map(|entry| self.got(&mut state, entry, no_ack)));
-        self.finish(&mut state, effects);
-        got
-    }
-
-    fn got(&self, state: &mut State, entry: Entry, no_ack: bool) -> Got {
-        if entry.logged {
-            self.note_handed_out(state, entry.seq);
-        }
-        let body_len = entry.message.body_len();
-        let mut allowance = state.ready.allowance();
-        let stays = !no_ack && allowance.take(entry.logged, body_len);
-        let message = entry.message.clone();
-        let left = state.ready.len() as u64;
-        if !no_ack {
-            state.unacked += 1;
-            state.unacked_bytes += body_len as u64;
-            state.ready.handed_out(allowance.used());
-        } else if entry.logged {
-            state.scratch.settled.push(entry.seq);
-        }
-        Got { message, outstanding: entry.outstanding(stays), left }
-    }
-
-    /// Whether a [`get`](Self::get) would have to read from the disk.
-    #[must_use]
-    pub fn may_wait(&self) -> bool {
-        let state = self.state.lock();
-        state.ready.has_unread() && state.ready.is_empty_here()
-    }
-
-    /// Settles messages that a consumer acknowledged; leaves `entries` empty. Gives the position at which
-    /// the acknowledgements are durable.
-    pub fn ack(&self, entries: &mut Vec<Outstanding>) -> LogPosition {
-        let deleted = self.forget(entries);
-        let mut logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
-        let mut position = LogPosition::START;
-        if !deleted && let Some(first) = logged.next() {
-            // Not under the lock: all that counts is that it comes after the message itself.
-            position = self.log_settled(&mut std::iter::once(first).chain(logged));
-        }
-        entries.clear();
-        position
-    }
-
-    /// Messages that were delivered are settled, one way or another; gives whether the queue has been deleted.
-    fn forget(&self, entries: &[Outstanding]) -> bool {
-        let mut state = self.state.lock();
-        state.forget_unacked(entries);
-        state.ready.charge();
-        state.deleted
-    }
-
-    /// Puts messages that were delivered back to their places, flagged as redelivered; leaves `entries`
-    /// empty. Those that came back more often than `x-delivery-limit` allows die instead.
-    pub fn requeue(&self, entries: &mut Vec<Outstanding>, now: u64, effects: &mut Effects) {
-        // One that dies of it has come back too.
-        self.log_requeued(entries);
-        self.requeued(entries, now, effects);
-    }
-
-    /// The same, when the log knows already.
-    fn requeued(&self, entries: &mut Vec<Outstanding>, now: u64, effects: &mut Effects) {
-        let mut state = self.state.lock();
-        state.forget_unacked(entries);
-        if state.deleted {
-            entries.clear();
-            return;
-        }
-        let limit = self.spec.settings.delivery_limit.unwrap_or(u64::MAX);
-        let mut back = Vec::with_capacity(entries.len());
-        for mut returned in entries.drain(..) {
-            returned.redelivered = true;
-            returned.returns = returned.returns.saturating_add(1);
-            if u64::from(returned.returns) > limit {
-                self.bury_returned(&mut state, returned, DeathReason::DeliveryLimit, effects);
-                continue;
-            }
-            match returned.into_entry() {
-                Ok(entry) => back.push(entry),
-                Err(bare) => state.ready.push_bare(&bare),
-            }
-        }
-        state.ready.restore(&mut back);
-        self.drop_overflow(&mut state, effects);
-        self.serve(state, now, effects);
-    }
-
-    /// Drops messages that a consumer rejected, or dead-letters them; leaves `entries` empty.
-    /// [`Effects::position`] says when that is durable.
-    pub fn reject(&self, entries: &mut Vec<Outstanding>, effects: &mut Effects) {
-        let mut state = self.state.lock();
-        state.forget_unacked(entries);
-        if state.deleted {
-            entries.clear();
-        }
-        for rejected in entries.drain(..) {
-            self.bury_returned(&mut state, rejected, DeathReason::Rejected, effects);
-        }
-        effects.position = effects.position.max(self.flush_settled(&mut state));
-        self.finish(&mut state, effects);
-    }
-
     /// Drops every message that is ready.
     pub fn purge(&self) -> Removed {
         let mut state = self.state.lock();
@@ -905,13 +753,6 @@ impl State {
         let bytes = self.ready.bytes() + pending.bytes + publication.body_len() as u64;
         settings.max_length.is_none_or(|max| length < max)
             && settings.max_length_bytes.is_none_or(|max| bytes <= max)
-    }
-
-    fn forget_unacked(&mut self, entries: &[Outstanding]) {
-        let bytes: u64 = entries.iter().map(|entry| u64::from(entry.body_len)).sum();
-        self.unacked = self.unacked.saturating_sub(entries.len() as u64);
-        self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes);
-        self.ready.settled(entries.iter().map(Outstanding::charged).sum());
     }
 }
 
