@@ -139,15 +139,7 @@ fn data_dir() -> TempDir {
 }
 
 /// The head of a message as the broker writes it: published in 1970, no expiration, no names, no properties.
-const HEAD: [u8; 22] = {
-    let mut head = [0; 22];
-    let mut at = 8;
-    while at < 16 {
-        head[at] = 0xFF;
-        at += 1;
-    }
-    head
-};
+const HEAD: &[u8; 22] = b"\0\0\0\0\0\0\0\0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\0\0\0\0\0\0";
 
 /// Appends [`MESSAGES`] to the log, of a queue that nothing defines, and leaves it as a killed broker does: without a
 /// checkpoint behind them.
@@ -160,7 +152,7 @@ fn fill(data_dir: &Path) {
             some.iter().map(|seq| [MessageRef { queue: 4000, seq: *seq }]).collect();
         let mut batch = Batch::new();
         for target in &targets {
-            batch.enqueue(target, 0, &HEAD, b"x");
+            batch.enqueue(target, 0, HEAD, b"x");
         }
         engine.append(&batch).unwrap();
         loop {

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::*;
 use crate::arguments::Value;
-use crate::consumer::{Run, Sink};
+use crate::consumer::{Outstanding, Run, Sink};
 use crate::log::MemoryLog;
 use crate::message::{Attributes, Message};
 
