@@ -171,8 +171,9 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bool(value) => write!(f, "{value}"),
-            Self::Float(value) => write!(f, "{value}"),
-            Self::Double(value) => write!(f, "{value}"),
+            // With a point, so that it is no integer: 5.0.
+            Self::Float(value) => write!(f, "{value:?}"),
+            Self::Double(value) => write!(f, "{value:?}"),
             Self::Decimal(scale, value) => write!(f, "{value}e-{scale}"),
             Self::LongString(octets) | Self::Binary(octets) => {
                 write!(f, "{}", String::from_utf8_lossy(octets))

@@ -4,6 +4,7 @@
 //! name in front. Each protocol maps the variants to its own codes, exhaustively.
 
 use crate::name::{ExchangeName, QueueName, UserName, VhostName};
+use crate::queue::arguments::{Fault, QueueType};
 use crate::storage::StorageError;
 
 /// A queue or an exchange, as it stands in error texts.
@@ -84,8 +85,8 @@ pub enum Refusal {
         /// The value that it has.
         current: String,
     },
-    /// An argument has a wrong type or value.
-    #[error("invalid arg '{key}' for {resource} in vhost '{vhost}': {reason}")]
+    /// An argument has a wrong type or value, or the type of the queue does not know it.
+    #[error("invalid arg '{key}' for {resource} in vhost '{vhost}'{fault}")]
     InvalidArgument {
         /// The argument.
         key: String,
@@ -94,7 +95,27 @@ pub enum Refusal {
         /// Its virtual host.
         vhost: VhostName,
         /// What is wrong.
-        reason: String,
+        fault: Fault,
+    },
+    /// Queues of this type are named by those who declare them.
+    #[error("Cannot declare a server-named queue for type {queue_type}")]
+    ServerNamed {
+        /// The type.
+        queue_type: QueueType,
+    },
+    /// Queues of this type are deleted without conditions.
+    #[error(
+        "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {condition} flag set are not supported by {queue_type} queues"
+    )]
+    ConditionalDelete {
+        /// `if-unused` or `if-empty`.
+        condition: &'static str,
+        /// The queue.
+        queue: QueueName,
+        /// Its virtual host.
+        vhost: VhostName,
+        /// The word for its type.
+        queue_type: &'static str,
     },
     /// A property that this type of queue cannot have.
     #[error("invalid property '{property}' for {resource} in vhost '{vhost}'")]

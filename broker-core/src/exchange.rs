@@ -280,24 +280,27 @@ impl Exchange {
         Ok(())
     }
 
-    /// Removes a binding; gives whether it was there.
+    /// Whether a binding is there.
+    pub(crate) fn has_binding(&self, binding: &Binding) -> bool {
+        let mut list = self.bindings.get(&binding.destination).into_iter().flatten();
+        list.any(|there| there.is(&binding.routing_key, &binding.arguments))
+    }
+
+    /// Removes a binding, if it is there.
     pub(crate) fn unbind(
         &mut self,
         destination: &Destination,
         routing_key: &[u8],
         arguments: &Arguments,
-    ) -> bool {
-        let Some(list) = self.bindings.get_mut(destination) else {
-            return false;
-        };
+    ) {
+        let Some(list) = self.bindings.get_mut(destination) else { return };
         let found = list.iter().position(|there| there.is(routing_key, arguments));
-        let Some(index) = found else { return false };
+        let Some(index) = found else { return };
         list.swap_remove(index);
         if list.is_empty() {
             self.bindings.remove(destination);
         }
         self.remove_route(destination, routing_key, arguments);
-        true
     }
 
     /// Removes all bindings to `destination`.

@@ -28,7 +28,7 @@ use crate::exchange::{
 };
 use crate::log::{Log, LogPosition};
 use crate::name::{ExchangeName, QueueName, VhostName};
-use crate::queue::arguments::{COMPARED, QueueArguments, QueueType};
+use crate::queue::arguments::{InvalidArgument, QueueArguments, QueueType};
 use crate::queue::{KeepReason, Queue, QueueSpec, Removed};
 pub(crate) use queue_ids::QueueIds;
 use topology::Topology;
@@ -248,27 +248,26 @@ impl VirtualHost {
     }
 
     fn equivalent_exchange(&self, old: &ExchangeSpec, new: &ExchangeSpec) -> Result<(), Refusal> {
+        let resource = Resource::Exchange(new.name.clone());
         let quoted = |value: &dyn std::fmt::Display| format!("'{value}'");
         let differs = [
             ("type", quoted(&new.kind.as_str()), quoted(&old.kind.as_str())),
             ("durable", quoted(&new.durable), quoted(&old.durable)),
             ("auto_delete", quoted(&new.auto_delete), quoted(&old.auto_delete)),
             ("internal", quoted(&new.internal), quoted(&old.internal)),
-            (
-                "alternate-exchange",
-                describe_argument(new.arguments.get("alternate-exchange")),
-                describe_argument(old.arguments.get("alternate-exchange")),
-            ),
         ]
         .into_iter()
         .find(|(_, received, current)| received != current);
-        match differs {
-            None => Ok(()),
-            Some((property, received, current)) => {
-                let resource = Resource::Exchange(new.name.clone());
-                Err(self.inequivalent(property, resource, received, current))
-            }
+        if let Some((property, received, current)) = differs {
+            return Err(self.inequivalent(property, resource, received, current));
         }
+        let key = "alternate-exchange";
+        let (received, current) = (new.arguments.get(key), old.arguments.get(key));
+        if received == current {
+            return Ok(());
+        }
+        let (received, current) = describe_arguments(received, current);
+        Err(self.inequivalent(key, resource, received, current))
     }
 
     /// Whether an exchange of that name may be deleted at all, whoever asks.
@@ -375,7 +374,7 @@ impl VirtualHost {
     ///
     /// # Errors
     /// [`Refusal::ReservedPrefix`], [`Refusal::Locked`], [`Refusal::Inequivalent`],
-    /// [`Refusal::InvalidArgument`], [`Refusal::InvalidProperty`], [`Refusal::NotKept`].
+    /// [`Refusal::InvalidArgument`], [`Refusal::InvalidProperty`], [`Refusal::ServerNamed`], [`Refusal::NotKept`].
     pub fn declare_queue(
         &self,
         declaration: QueueDeclaration,
@@ -432,6 +431,16 @@ impl VirtualHost {
     fn queue_settings(&self, declaration: &QueueDeclaration) -> Result<QueueArguments, Refusal> {
         let resource = || Resource::Queue(declaration.name.clone());
         let vhost = || self.name.clone();
+        let invalid = |error: InvalidArgument| Refusal::InvalidArgument {
+            key: error.key.into(),
+            resource: resource(),
+            vhost: vhost(),
+            fault: error.fault,
+        };
+        let queue_type = QueueType::of(&declaration.arguments).map_err(invalid)?;
+        if declaration.server_named && queue_type == QueueType::Quorum {
+            return Err(Refusal::ServerNamed { queue_type });
+        }
         if let Some(value) = declaration.arguments.get("x-dead-letter-exchange")
             && value.as_text().is_none()
         {
@@ -442,21 +451,14 @@ impl VirtualHost {
                 vhost: vhost(),
             });
         }
-        let settings = QueueArguments::parse(&declaration.arguments).map_err(|error| {
-            Refusal::InvalidArgument {
-                key: error.key.to_string(),
-                resource: resource(),
-                vhost: vhost(),
-                reason: error.reason,
-            }
-        })?;
-        if settings.queue_type == QueueType::Quorum {
-            let wrong = if !declaration.durable {
-                Some("non-durable")
+        let settings = QueueArguments::parse(&declaration.arguments).map_err(invalid)?;
+        if queue_type == QueueType::Quorum {
+            let wrong = if declaration.auto_delete {
+                Some("auto-delete")
             } else if declaration.exclusive {
                 Some("exclusive-owner")
-            } else if declaration.auto_delete {
-                Some("auto-delete")
+            } else if !declaration.durable {
+                Some("non-durable")
             } else {
                 None
             };
@@ -498,7 +500,8 @@ impl VirtualHost {
         let classic = |key: &str, value: Option<&Value>| {
             key == "x-queue-type" && value.is_none_or(|value| value.as_text() == Some("classic"))
         };
-        for key in COMPARED {
+        // What the queue's type does not know is not compared, like what nobody knows.
+        for key in spec.settings.queue_type.arguments() {
             let (new, old) = (declaration.arguments.get(key), spec.arguments.get(key));
             let same = match (new, old) {
                 (None, None) => true,
@@ -506,7 +509,7 @@ impl VirtualHost {
                 _ => classic(key, new) && classic(key, old),
             };
             if !same {
-                let (new, old) = (describe_argument(new), describe_argument(old));
+                let (new, old) = describe_arguments(new, old);
                 return Err(self.inequivalent(key, resource, new, old));
             }
         }
@@ -517,7 +520,7 @@ impl VirtualHost {
     /// Deletes a queue with its messages; one that is not there had none.
     ///
     /// # Errors
-    /// [`Refusal::Locked`], [`Refusal::InUse`], [`Refusal::NotEmpty`].
+    /// [`Refusal::Locked`], [`Refusal::ConditionalDelete`], [`Refusal::InUse`], [`Refusal::NotEmpty`].
     pub fn delete_queue(
         &self,
         name: &QueueName,
@@ -530,6 +533,13 @@ impl VirtualHost {
         };
         if let Some(connection) = connection {
             self.not_locked(&queue, connection)?;
+        }
+        let queue_type = queue.spec.settings.queue_type;
+        if queue_type == QueueType::Quorum && (if_unused || if_empty) {
+            let condition = if if_unused { "if-unused" } else { "if-empty" };
+            let (queue, vhost) = (name.clone(), self.name.clone());
+            let queue_type = queue_type.as_str();
+            return Err(Refusal::ConditionalDelete { condition, queue, vhost, queue_type });
         }
         self.remove_queue(&queue, if_unused, if_empty).map_err(|reason| match reason {
             KeepReason::InUse => {
@@ -689,19 +699,21 @@ impl VirtualHost {
     ) -> Result<LogPosition, Refusal> {
         self.refuse_default(binding)?;
         let mut topology = self.topology.write();
+        let (removed_at, to_durable) =
+            (topology.removed_at, topology.is_durable(&binding.destination));
+        let Topology { exchanges, queues, .. } = &mut *topology;
+        let Some(source) = exchanges.get_mut(&binding.source) else {
+            return Ok(removed_at);
+        };
+        if !source.has_binding(binding) {
+            return Ok(removed_at);
+        }
         if let Destination::Queue(name) = &binding.destination
-            && let Some(queue) = topology.queues.get(name)
+            && let Some(queue) = queues.get(name)
         {
             self.not_locked(queue, connection)?;
         }
-        let (removed_at, to_durable) =
-            (topology.removed_at, topology.is_durable(&binding.destination));
-        let Some(source) = topology.exchanges.get_mut(&binding.source) else {
-            return Ok(removed_at);
-        };
-        if !source.unbind(&binding.destination, &binding.routing_key, &binding.arguments) {
-            return Ok(removed_at);
-        }
+        source.unbind(&binding.destination, &binding.routing_key, &binding.arguments);
         let mut gone = Changes::default();
         if source.spec.durable && to_durable {
             gone.delete_binding(&self.name, binding);
@@ -810,7 +822,8 @@ impl VirtualHost {
                 }
             }
             if targets.is_empty() {
-                pending.extend(exchange.spec.alternate());
+                // RabbitMQ: the default exchange gives nothing to queues but what was published to it.
+                pending.extend(exchange.spec.alternate().filter(|name| !name.is_empty()));
             }
         }
         if route.queues.len() > 1 {
@@ -821,12 +834,15 @@ impl VirtualHost {
     }
 }
 
-/// An argument as it stands in the text of a refused redeclaration.
-fn describe_argument(value: Option<&Value>) -> String {
-    value.map_or_else(
-        || "none".to_owned(),
-        |value| format!("the value '{value}' of type '{}'", value.type_name()),
-    )
+/// A new and an old argument as they stand in the text of a refused redeclaration: types are told when one of them is
+/// not there.
+fn describe_arguments(new: Option<&Value>, old: Option<&Value>) -> (String, String) {
+    let typed = |value: &Value| format!("the value '{value}' of type '{}'", value.type_name());
+    let none = || "none".to_owned();
+    match (new, old) {
+        (Some(new), Some(old)) => (format!("'{new}'"), format!("'{old}'")),
+        (new, old) => (new.map_or_else(none, typed), old.map_or_else(none, typed)),
+    }
 }
 
 #[cfg(test)]

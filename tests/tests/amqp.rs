@@ -24,6 +24,7 @@ mod amqp {
     mod permissions;
     mod publish;
     mod queue;
+    mod queue_types;
     mod rabbitmq;
     mod reply_to;
     mod robustness;

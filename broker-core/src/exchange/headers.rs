@@ -1,7 +1,7 @@
 //! Headers bindings: `x-match` and the comparison of a binding's arguments with a message's headers.
 //!
-//! Numbers compare by value whatever their wire type, strings by octets; a number never equals a string, nor
-//! a boolean a number. A binding argument without value (`V`) asks only that the header is there.
+//! Numbers and timestamps compare by value whatever their wire type, strings by octets; a number never equals a string,
+//! nor a boolean a number. A binding argument without value (`V`) asks only that the header is there.
 
 use proto_amqp::table::{TableReader, Value as Header};
 
@@ -71,57 +71,47 @@ impl Pattern {
     }
 }
 
-fn number(header: &Header<'_>) -> Option<f64> {
+fn equal(wanted: &Value, header: Header<'_>) -> bool {
+    match (wanted, &header) {
+        (Value::Void, _) => true,
+        (Value::LongString(a) | Value::Binary(a), Header::LongString(b) | Header::ByteArray(b)) => {
+            **a == **b
+        }
+        (Value::LongString(_) | Value::Binary(_), _)
+        | (_, Header::LongString(_) | Header::ByteArray(_)) => false,
+        _ => same(wanted, &Value::from_wire(header)),
+    }
+}
+
+/// Equality of values that are no strings. RabbitMQ: inside of arrays and tables the types of numbers count.
+fn same(a: &Value, b: &Value) -> bool {
+    if let (Some(a), Some(b)) = (whole(a), whole(b)) {
+        return a == b;
+    }
+    match (number(a), number(b)) {
+        (Some(a), Some(b)) => a == b,
+        (None, None) => a == b,
+        _ => false,
+    }
+}
+
+/// An integer; a timestamp is one too.
+fn whole(value: &Value) -> Option<i128> {
+    match value {
+        Value::Timestamp(seconds) => Some((*seconds).into()),
+        other => other.as_integer().map(i128::from),
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
     #[expect(
         clippy::cast_precision_loss,
         reason = "a float is on the other side of the comparison"
     )]
-    match *header {
-        Header::Float(value) => Some(value.into()),
-        Header::Double(value) => Some(value),
-        ref other => other.as_integer().map(|value| value as f64),
-    }
-}
-
-fn equal(wanted: &Value, header: Header<'_>) -> bool {
-    match (wanted, &header) {
-        (Value::Void, _) => true,
-        (Value::Bool(a), Header::Boolean(b)) => a == b,
-        (Value::LongString(a) | Value::Binary(a), Header::LongString(b) | Header::ByteArray(b)) => {
-            **a == **b
-        }
-        (Value::Timestamp(a), Header::Timestamp(b)) => a == b,
-        (Value::Decimal(scale, value), Header::Decimal { scale: s, value: v }) => {
-            scale == s && value == v
-        }
-        (Value::Float(_) | Value::Double(_), _) => {
-            let wanted = match *wanted {
-                Value::Float(value) => value.into(),
-                Value::Double(value) => value,
-                _ => return false,
-            };
-            number(&header).is_some_and(|header| header == wanted)
-        }
-        (Value::Array(a), Header::Array(b)) => {
-            let mut theirs = *b;
-            a.iter().all(|wanted| theirs.next().is_some_and(|header| equal(wanted, header)))
-                && theirs.next().is_none()
-        }
-        (Value::Table(a), Header::Table(b)) => {
-            let theirs: Vec<_> = b.collect();
-            a.iter().count() == theirs.len()
-                && a.iter().all(|(name, wanted)| {
-                    theirs
-                        .iter()
-                        .any(|(header, value)| *header == name.as_bytes() && equal(wanted, *value))
-                })
-        }
-        _ => match (wanted.as_integer(), header.as_integer()) {
-            (Some(a), Some(b)) => a == b,
-            #[expect(clippy::cast_precision_loss, reason = "the header is a float")]
-            (Some(a), None) => number(&header).is_some_and(|b| b == a as f64),
-            _ => false,
-        },
+    match value {
+        Value::Float(value) => Some((*value).into()),
+        Value::Double(value) => Some(*value),
+        other => whole(other).map(|value| value as f64),
     }
 }
 

@@ -1,7 +1,11 @@
-//! The `x-…` arguments of a queue, checked and parsed once, when the queue is declared.
+//! The `x-…` arguments of a queue, checked and parsed once, when the queue is declared, and those of a consumer.
 //!
-//! Arguments that no classic queue knows are kept and shown but have no effect and are never compared,
-//! as in RabbitMQ. Known ones are either honoured or refused: none is silently ignored.
+//! Each type of queue knows its arguments; what another type knows is refused. Arguments that no queue knows are kept
+//! and shown but have no effect and are never compared, as in RabbitMQ. Of the known ones, those that say on which node
+//! a queue shall live, on how many, and how much of it in memory, are checked and have nothing to change on a single
+//! node; all others are either honoured or refused: none is silently ignored.
+
+use std::fmt;
 
 use crate::arguments::{Arguments, Value};
 use crate::name::ExchangeName;
@@ -67,6 +71,9 @@ pub enum QueueType {
 }
 
 impl QueueType {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Classic, Self::Quorum];
+
     /// The word in `x-queue-type`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -75,34 +82,116 @@ impl QueueType {
             Self::Quorum => "quorum",
         }
     }
+
+    /// The type that the arguments of a declaration ask for.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`] when there is no such type.
+    pub fn of(arguments: &Arguments) -> Result<Self, InvalidArgument> {
+        let Some(value) = arguments.get("x-queue-type") else { return Ok(Self::default()) };
+        let found = text(value).and_then(|word| {
+            let found = Self::ALL.into_iter().find(|kind| kind.as_str() == word);
+            found.ok_or_else(|| format!("\"unsupported queue type '{word}'\""))
+        });
+        found.map_err(|reason| InvalidArgument::value("x-queue-type", reason))
+    }
+
+    /// The arguments that a queue of this type knows, in the order in which RabbitMQ checks and compares them.
+    #[must_use]
+    pub const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Classic => &[
+                "x-expires",
+                "x-message-ttl",
+                "x-dead-letter-exchange",
+                "x-dead-letter-routing-key",
+                "x-max-length",
+                "x-max-length-bytes",
+                "x-max-priority",
+                "x-overflow",
+                "x-queue-mode",
+                "x-queue-version",
+                "x-single-active-consumer",
+                "x-queue-type",
+                "x-queue-master-locator",
+            ],
+            Self::Quorum => &[
+                "x-dead-letter-exchange",
+                "x-dead-letter-routing-key",
+                "x-dead-letter-strategy",
+                "x-expires",
+                "x-max-length",
+                "x-max-length-bytes",
+                "x-max-in-memory-length",
+                "x-max-in-memory-bytes",
+                "x-overflow",
+                "x-single-active-consumer",
+                "x-queue-type",
+                "x-quorum-initial-group-size",
+                "x-delivery-limit",
+                "x-message-ttl",
+                "x-queue-leader-locator",
+                "x-consumer-timeout",
+            ],
+        }
+    }
+
+    /// Whether an argument is one that only queues of other types know.
+    fn lacks(self, key: &str) -> bool {
+        let known = Self::ALL.iter().any(|kind| kind.arguments().contains(&key));
+        (known || STREAM_ARGUMENTS.contains(&key)) && !self.arguments().contains(&key)
+    }
 }
 
-/// Why an argument is refused; the `Display` text is what stands behind `invalid arg '<key>' for …: `.
+/// As in RabbitMQ's texts.
+impl fmt::Display for QueueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rabbit_{}_queue", self.as_str())
+    }
+}
+
+/// Arguments of streams, which Warren does not have.
+const STREAM_ARGUMENTS: [&str; 4] = [
+    "x-initial-cluster-size",
+    "x-max-age",
+    "x-stream-filter-size-bytes",
+    "x-stream-max-segment-size-bytes",
+];
+
+/// What is wrong with an argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Its type or value; in RabbitMQ's words where it has any.
+    Value(String),
+    /// It is there at all: queues of this type do not know it.
+    QueueType(QueueType),
+}
+
+/// The text that stands behind `invalid arg '<key>' for queue '<name>' in vhost '<vhost>'`.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(reason) => write!(f, ": {reason}"),
+            Self::QueueType(kind) => write!(f, " of queue type {kind}"),
+        }
+    }
+}
+
+/// Why the arguments of a queue or of a consumer are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
+#[error("invalid arg '{key}'{fault}")]
 pub struct InvalidArgument {
     /// The argument's name.
     pub key: Box<str>,
-    /// What is wrong with it, in RabbitMQ's words where it has any.
-    pub reason: String,
+    /// What is wrong with it.
+    pub fault: Fault,
 }
 
-/// Arguments that redeclaration compares.
-pub const COMPARED: [&str; 13] = [
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-delivery-limit",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-message-ttl",
-    "x-overflow",
-    "x-queue-mode",
-    "x-queue-type",
-    "x-queue-version",
-    "x-single-active-consumer",
-];
+impl InvalidArgument {
+    fn value(key: &str, reason: String) -> Self {
+        Self { key: key.into(), fault: Fault::Value(reason) }
+    }
+}
 
 impl QueueArguments {
     /// Whether the queue refuses messages when it is full, instead of dropping older ones.
@@ -112,32 +201,33 @@ impl QueueArguments {
             && (self.max_length.is_some() || self.max_length_bytes.is_some())
     }
 
-    /// Reads the arguments of a classic queue.
+    /// Reads the arguments of a queue.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`] for the first argument with a wrong type or a value out of its bounds, then for the first
+    /// that only queues of other types know.
+    pub fn parse(arguments: &Arguments) -> Result<Self, InvalidArgument> {
+        let parsed = Self::kept(arguments)?;
+        let queue_type = parsed.queue_type;
+        match arguments.iter().find(|(key, _)| queue_type.lacks(key)) {
+            None => Ok(parsed),
+            Some((key, _)) => {
+                Err(InvalidArgument { key: key.into(), fault: Fault::QueueType(queue_type) })
+            }
+        }
+    }
+
+    /// Reads the arguments of a queue that was declared earlier, perhaps to a version that refused less: those that
+    /// only queues of other types know mean nothing.
     ///
     /// # Errors
     /// [`InvalidArgument`] for the first argument with a wrong type or a value out of its bounds.
-    pub fn parse(arguments: &Arguments) -> Result<Self, InvalidArgument> {
-        let mut parsed = Self::default();
-        for (key, value) in arguments.iter() {
-            parsed.set(key, value).map_err(|reason| InvalidArgument { key: key.into(), reason })?;
-        }
-        if parsed.queue_type == QueueType::Classic && arguments.get("x-delivery-limit").is_some() {
-            return Err(InvalidArgument {
-                key: "x-delivery-limit".into(),
-                reason: "needs queue type quorum".to_owned(),
-            });
-        }
-        if let Some(key) = arguments.get("x-dead-letter-routing-key") {
-            match &mut parsed.dead_letter {
-                Some(target) => {
-                    target.routing_key = key.as_text().map(|text| text.as_bytes().into());
-                }
-                None => {
-                    return Err(InvalidArgument {
-                        key: "x-dead-letter-routing-key".into(),
-                        reason: "routing_key_but_no_dlx_defined".to_owned(),
-                    });
-                }
+    pub(crate) fn kept(arguments: &Arguments) -> Result<Self, InvalidArgument> {
+        let queue_type = QueueType::of(arguments)?;
+        let mut parsed = Self { queue_type, ..Self::default() };
+        for key in queue_type.arguments() {
+            if let Some(value) = arguments.get(key) {
+                parsed.set(key, value).map_err(|reason| InvalidArgument::value(key, reason))?;
             }
         }
         Ok(parsed)
@@ -163,28 +253,28 @@ impl QueueArguments {
                 self.dead_letter = Some(DeadLetterTarget { exchange, routing_key: None });
             }
             "x-dead-letter-routing-key" => {
-                text(value)?;
+                let key = text(value)?;
+                let target = self.dead_letter.as_mut().ok_or("routing_key_but_no_dlx_defined")?;
+                target.routing_key = Some(key.as_bytes().into());
             }
+            "x-dead-letter-strategy" => match text(value)? {
+                "at-most-once" => {}
+                // A dead letter that no queue takes would have to be kept.
+                "at-least-once" => return Err("\"at-least-once is not supported\"".to_owned()),
+                _ => return Err("invalid_dlx_strategy".to_owned()),
+            },
             "x-max-priority" => {
                 let level = not_negative(value)?;
                 self.max_priority = Some(
                     u8::try_from(level).map_err(|_| format!("{{max_value_exceeded,{level}}}"))?,
                 );
             }
-            "x-single-active-consumer" => match value {
-                Value::Bool(single) => self.single_active_consumer = *single,
-                other => return Err(unacceptable(other)),
-            },
-            "x-queue-type" => match text(value)? {
-                "classic" => {}
-                "quorum" => self.queue_type = QueueType::Quorum,
-                other => return Err(format!("\"unsupported queue type '{other}'\"")),
-            },
+            "x-single-active-consumer" => self.single_active_consumer = boolean(value)?,
             "x-queue-mode" => match text(value)? {
                 "default" | "lazy" => {}
                 other => return Err(format!("\"unsupported queue mode '{other}'\"")),
             },
-            "x-queue-version" => match integer(value)? {
+            "x-queue-version" => match not_negative(value)? {
                 1 | 2 => {}
                 other => return Err(format!("\"unsupported queue version '{other}'\"")),
             },
@@ -193,31 +283,50 @@ impl QueueArguments {
                 // RabbitMQ: -1 is no limit.
                 self.delivery_limit = u64::try_from(limit).ok();
             }
-            "x-initial-cluster-size"
-            | "x-dead-letter-strategy"
-            | "x-max-in-memory-length"
-            | "x-max-in-memory-bytes"
-            | "x-max-age"
-            | "x-stream-max-segment-size-bytes"
-            | "x-stream-filter-size-bytes"
-            | "x-consumer-timeout" => {
-                return Err("not supported".to_owned());
+            "x-max-in-memory-length" | "x-max-in-memory-bytes" => {
+                not_negative(value)?;
             }
+            "x-quorum-initial-group-size" => {
+                positive(value)?;
+            }
+            "x-queue-master-locator" => {
+                locator(value, &["client-local", "min-masters", "random"])?;
+            }
+            "x-queue-leader-locator" => {
+                locator(value, &["balanced", "client-local", "least-leaders", "random"])?;
+            }
+            "x-consumer-timeout" => return Err("not supported".to_owned()),
             _ => {}
         }
         Ok(())
     }
 }
 
-/// Reads a consumer's `x-priority`.
+/// Reads the arguments of a consumer of a queue of this type: gives its `x-priority`, 0 when it has none.
 ///
 /// # Errors
-/// [`InvalidArgument`] when it is not an integer.
-pub fn consumer_priority(arguments: &Arguments) -> Result<i64, InvalidArgument> {
-    arguments
-        .get("x-priority")
-        .map_or(Ok(0), integer)
-        .map_err(|reason| InvalidArgument { key: "x-priority".into(), reason })
+/// [`InvalidArgument`] for one with a wrong type, or that such a queue does not know.
+pub fn consumer_priority(
+    arguments: &Arguments,
+    queue_type: QueueType,
+) -> Result<i64, InvalidArgument> {
+    let priority = arguments.get("x-priority").map_or(Ok(0), integer);
+    let priority = priority.map_err(|reason| InvalidArgument::value("x-priority", reason))?;
+    let unknown =
+        |key: &str| InvalidArgument { key: key.into(), fault: Fault::QueueType(queue_type) };
+    // Of mirrored queues. Nothing fails over here, so that it has nothing to change.
+    const FAILOVER: &str = "x-cancel-on-ha-failover";
+    match (arguments.get(FAILOVER), queue_type) {
+        (None, _) => {}
+        (Some(_), QueueType::Quorum) => return Err(unknown(FAILOVER)),
+        (Some(value), QueueType::Classic) => {
+            boolean(value).map_err(|reason| InvalidArgument::value(FAILOVER, reason))?;
+        }
+    }
+    match arguments.get("x-stream-offset") {
+        None => Ok(priority),
+        Some(_) => Err(unknown("x-stream-offset")),
+    }
 }
 
 fn integer(value: &Value) -> Result<i64, String> {
@@ -227,6 +336,13 @@ fn integer(value: &Value) -> Result<i64, String> {
 fn not_negative(value: &Value) -> Result<u64, String> {
     let number = integer(value)?;
     u64::try_from(number).map_err(|_| format!("{{value_negative,{number}}}"))
+}
+
+fn positive(value: &Value) -> Result<u64, String> {
+    match not_negative(value)? {
+        0 => Err("{value_zero,0}".to_owned()),
+        number => Ok(number),
+    }
 }
 
 fn milliseconds(value: &Value, min: i64) -> Result<u64, String> {
@@ -244,39 +360,24 @@ fn text(value: &Value) -> Result<&str, String> {
     value.as_text().ok_or_else(|| unacceptable(value))
 }
 
+fn boolean(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Bool(value) => Ok(*value),
+        other => Err(unacceptable(other)),
+    }
+}
+
+/// A word for a node on which the queue shall live.
+fn locator(value: &Value, words: &[&str]) -> Result<(), String> {
+    match words.contains(&text(value)?) {
+        true => Ok(()),
+        false => Err("invalid_queue_locator_arg".to_owned()),
+    }
+}
+
 fn unacceptable(value: &Value) -> String {
     format!("{{unacceptable_type,{}}}", value.type_name())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse_one(key: &str, value: Value) -> Result<QueueArguments, String> {
-        let arguments: Arguments = [(key.into(), value)].into_iter().collect();
-        QueueArguments::parse(&arguments).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn refused_arguments_say_why_in_the_known_words() {
-        let check = |key: &str, value: Value, reason: &str| {
-            assert_eq!(parse_one(key, value).err().as_deref(), Some(reason), "{key}");
-        };
-        check("x-message-ttl", Value::SignedInt(-1), "{value_negative,-1}");
-        check("x-message-ttl", Value::text("5"), "\"expected integer, got longstr\"");
-        check("x-message-ttl", Value::Long(TTL_MAX + 1), "{value_too_large,315360000001}");
-        check("x-expires", Value::Byte(0), "{value_zero,0}");
-        check("x-max-length", Value::Long(-1), "{value_negative,-1}");
-        check("x-max-priority", Value::Short(256), "{max_value_exceeded,256}");
-        check("x-overflow", Value::text("drop"), "invalid_overflow");
-        check("x-single-active-consumer", Value::text("true"), "{unacceptable_type,longstr}");
-        check("x-dead-letter-routing-key", Value::text("k"), "routing_key_but_no_dlx_defined");
-        check("x-queue-type", Value::text("foo"), "\"unsupported queue type 'foo'\"");
-        check("x-queue-version", Value::Long(3), "\"unsupported queue version '3'\"");
-    }
-
-    #[test]
-    fn unknown_arguments_are_accepted() {
-        assert!(parse_one("x-foo", Value::Void).is_ok());
-    }
-}
+mod tests;

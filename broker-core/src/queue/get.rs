@@ -59,6 +59,10 @@ impl Queue {
             }
             self.drop_overflow(&mut state, effects);
         };
+        if matches!(entry, Ok(Some(_))) {
+            // What has come to the head and is dead already is not counted as left; a batch of it at most.
+            self.drop_expired(&mut state, now, effects);
+        }
         let got = entry.map(|entry| entry.map(|entry| self.got(&mut state, entry, no_ack)));
         self.finish(&mut state, effects);
         got

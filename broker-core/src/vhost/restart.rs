@@ -27,7 +27,7 @@ impl VirtualHost {
     ) -> Result<(), String> {
         let DurableQueue { id, name, auto_delete, arguments } = declared;
         // They were checked when the queue was declared, but perhaps by another version.
-        let parsed = QueueArguments::parse(&arguments);
+        let parsed = QueueArguments::kept(&arguments);
         let complaint = parsed.as_ref().err().map(|error| {
             format!("queue '{name}' in vhost '{}': {error}; it does without arguments", self.name)
         });

@@ -185,6 +185,8 @@ impl Session {
             }
             OfChannel::Flow(_) => Err(Exception::not_implemented("active=false", method)),
             OfChannel::Close(_) => {
+                // What nothing holds up any more is confirmed before the channel goes.
+                self.send_confirms(&[id.0]);
                 self.release_channel(id);
                 self.channels.remove(&id.0);
                 let close_ok = OfChannel::CloseOk(channel_class::CloseOk {});

@@ -40,6 +40,9 @@ impl Session {
         match (self.phase, class) {
             (_, AMQPClass::Connection(OfConnection::Close(close))) => {
                 debug!(connection = %self.name, code = close.reply_code, "the client closes");
+                // What nothing holds up any more is confirmed before the channels go.
+                let channels = std::mem::take(&mut self.batch.confirms);
+                self.send_confirms(&channels);
                 self.release();
                 self.send_close_ok();
                 self.set_phase(Phase::Finished);

@@ -9,7 +9,7 @@ use broker_core::arguments::Arguments;
 use broker_core::consumer::{ConsumerId, Fate, Outstanding, Subscription};
 use broker_core::delivery_count::with_delivery_count;
 use broker_core::name::QueueName;
-use broker_core::queue::arguments::consumer_priority;
+use broker_core::queue::arguments::{QueueType, consumer_priority};
 use broker_core::queue::{Effects, Got, Queue, Settle as QueueSettle, SubscribeError};
 use broker_core::vhost::QueueDeclaration;
 use broker_core::{Refusal, Resource};
@@ -369,26 +369,33 @@ impl Session {
             let text = format!("reached maximum ({max}) of consumers per channel");
             return Err(Exception::new(ReplyCode::NOT_ALLOWED, text, CONSUME));
         }
-        // Before anything is declared for the consumer.
-        let shown = name.clone().or_else(|| QueueName::new(REPLY_TO).ok());
-        let shown = shown.ok_or_else(|| Exception::unimplemented(CONSUME))?;
-        let priority = consumer_priority(&arguments).map_err(|error| {
-            refused(Refusal::InvalidArgument {
-                key: error.key.to_string(),
-                resource: Resource::Queue(shown.clone()),
-                vhost: vhost.name.clone(),
-                reason: error.reason,
-            })
-        })?;
         let now = self.node.clock.now();
-        let queue = match name {
+        let (queue, priority) = match name {
             Some(name) => {
                 let resource = Resource::Queue(name.clone());
                 let access = &self.node.broker.access;
                 access
                     .check(&identity.user, &identity.vhost, &resource, Access::Read)
                     .map_err(refused)?;
-                vhost.queue_for(&name, self.id).map_err(refused)?
+                let queue = vhost.queue_for(&name, self.id).map_err(refused)?;
+                let queue_type = queue.spec.settings.queue_type;
+                let priority = consumer_priority(&arguments, queue_type).map_err(|error| {
+                    refused(Refusal::InvalidArgument {
+                        key: error.key.into(),
+                        resource,
+                        vhost: vhost.name.clone(),
+                        fault: error.fault,
+                    })
+                })?;
+                // Relaxed: this task writes it.
+                let limited = channel.facts.global_prefetch.load(Ordering::Relaxed) > 0;
+                if limited && queue_type == QueueType::Quorum {
+                    let vhost = &vhost.name;
+                    let text =
+                        format!("queue '{name}' in vhost '{vhost}' does not support global qos");
+                    return Err(Exception::not_implemented(text, CONSUME));
+                }
+                (queue, priority)
             }
             None => {
                 if !consume.no_ack {
@@ -410,7 +417,8 @@ impl Session {
                 };
                 let declared = vhost.declare_queue(declaration, self.id, now).map_err(refused)?;
                 channel.reply_queue = Some(name);
-                declared.queue
+                // RabbitMQ: its arguments are not looked at; there is nobody to have priority over.
+                (declared.queue, 0)
             }
         };
         let slot = self.outlet.lock().deliveries.add_consumer(NewConsumer {
@@ -534,6 +542,15 @@ impl Session {
         let access = &self.node.broker.access;
         access.check(&identity.user, &identity.vhost, &resource, Access::Read).map_err(refused)?;
         let queue = vhost.queue_for(&name, self.id).map_err(refused)?;
+        let settings = &queue.spec.settings;
+        if settings.queue_type == QueueType::Quorum && settings.single_active_consumer {
+            let text = format!(
+                "cannot obtain access to locked queue '{name}' in vhost '{}'. basic.get operations are \
+                 not supported by quorum queues with single active consumer",
+                vhost.name
+            );
+            return Err(Exception::new(ReplyCode::RESOURCE_LOCKED, text, GET));
+        }
         let now = self.node.clock.now();
         let mut effects = Effects::default();
         let found = match queue.may_wait() {

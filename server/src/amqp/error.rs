@@ -40,12 +40,14 @@ impl Exception {
             Refusal::Inequivalent { .. }
             | Refusal::InvalidArgument { .. }
             | Refusal::InvalidProperty { .. }
+            | Refusal::ServerNamed { .. }
             | Refusal::InvalidArgumentType { .. }
             | Refusal::InvalidMatch { .. }
             | Refusal::InUse { .. }
             | Refusal::NotEmpty { .. }
             | Refusal::NotKept { .. } => ReplyCode::PRECONDITION_FAILED,
             Refusal::Locked { .. } => ReplyCode::RESOURCE_LOCKED,
+            Refusal::ConditionalDelete { .. } => ReplyCode::NOT_IMPLEMENTED,
         };
         Self::new(code, refusal.to_string(), method)
     }

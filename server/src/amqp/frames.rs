@@ -2,7 +2,7 @@
 
 use proto_amqp::handshake::{Header, PROTOCOL_HEADER_0_9_1, parse_protocol_header};
 use proto_amqp::{
-    ChannelId, ContentHeader, Frame, FrameKind, Method, MethodId, Publish, ReplyCode, frame, method,
+    ChannelId, ContentError, ContentHeader, Frame, FrameKind, Method, Publish, frame, method,
 };
 use tracing::warn;
 
@@ -244,8 +244,7 @@ impl Session {
         let malformed = |error| Exception::malformed_content(&error);
         let max = self.node.settings.amqp.max_message_size.as_usize() as u64;
         let Some(channel) = self.channels.get_mut(&id.0) else {
-            let text = "expected 'channel.open'";
-            return Err(Exception::new(ReplyCode::CHANNEL_ERROR, text, MethodId::NONE));
+            return Err(malformed(ContentError::ExpectedMethod));
         };
         if channel.closing {
             return Ok(());

@@ -430,7 +430,7 @@ fn attributes_of(properties: &Properties<'_>) -> (Attributes, Option<Exception>)
     (attributes, fault)
 }
 
-/// The headers `CC` and `BCC`: further routing keys.
+/// The headers `CC` and `BCC`: further routing keys. Of a repeated header the first counts.
 #[derive(Default)]
 struct CarbonCopies<'p> {
     keys: Vec<&'p [u8]>,
@@ -441,18 +441,15 @@ impl<'p> CarbonCopies<'p> {
     fn of(properties: &Properties<'p>) -> Result<Self, Exception> {
         let mut copies = Self::default();
         let Some(headers) = properties.headers else { return Ok(copies) };
-        for (name, value) in TableReader::new(headers) {
-            if name != b"CC" && name != b"BCC" {
-                continue;
-            }
+        for name in ["CC", "BCC"] {
+            let Some(value) = TableReader::new(headers).get(name.as_bytes()) else { continue };
             let Value::Array(keys) = value else {
-                let name = String::from_utf8_lossy(name);
                 let kind = broker_core::arguments::Value::from_wire(value).type_name();
                 let text =
                     format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
                 return Err(Exception::precondition(text, PUBLISH));
             };
-            copies.has_blind |= name == b"BCC";
+            copies.has_blind |= name == "BCC";
             copies.keys.extend(keys.filter_map(|key| key.as_longstr()));
         }
         Ok(copies)

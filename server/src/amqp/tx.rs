@@ -125,7 +125,9 @@ impl Session {
             self.batch.received += 1;
             self.batch.sizes.add(message.body_len() as u64);
             let publication = Publication::Owned(message);
-            if route.queues.is_empty() {
+            // Whoever wants it back is told too when its queues have gone since it was routed.
+            let gone = || route.queues.iter().all(|queue| queue.is_deleted());
+            if route.queues.is_empty() || (mandatory && gone()) {
                 self.unroutable(id, mandatory, &publication, None);
                 continue;
             }

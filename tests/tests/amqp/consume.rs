@@ -1,10 +1,10 @@
 //! `basic.consume`, `cancel`, `get` and `qos`.
 
-use proto_amqp::MethodId;
 use proto_amqp::control::protocol::{AMQPClass, basic, channel, queue};
+use proto_amqp::{MethodId, Properties};
 use warren_tests::TestBroker;
 use warren_tests::amqp::tables::{int, table, text};
-use warren_tests::amqp::{Incoming, Options, Peer, method_payload};
+use warren_tests::amqp::{Incoming, Options, Peer, method_payload, publish};
 
 const CONSUME: (u16, u16) = (60, 20);
 
@@ -129,6 +129,27 @@ async fn bad_priority_is_406() {
 }
 
 #[tokio::test]
+async fn arguments_are_looked_at_after_the_queue() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    let bad = |queue: &str| basic::Consume {
+        arguments: table([("x-priority", text("high"))]),
+        ..consume(queue, "tag")
+    };
+    peer.send(1, bad("missing")).await;
+    let text = "NOT_FOUND - no queue 'missing' in vhost '/'";
+    peer.expect_channel_error(1, 404, text, CONSUME).await;
+    let mut owner = broker.amqp().await;
+    let (queue, exclusive) = ("own".into(), true);
+    owner.call(1, queue::Declare { queue, exclusive, ..queue::Declare::default() }).await;
+    peer.send(1, bad("own")).await;
+    let text = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'own' in vhost '/'. \
+                It could be originally declared on another connection or the exclusive property \
+                value does not match that of the original declaration.";
+    peer.expect_channel_error(1, 405, text, CONSUME).await;
+}
+
+#[tokio::test]
 async fn no_local_is_accepted_and_ignored() {
     let broker = TestBroker::start().await;
     let mut peer = broker.amqp().await;
@@ -216,6 +237,20 @@ async fn get_tells_how_many_are_left() {
         assert!(!got.method.redelivered);
     }
     assert_eq!(left, [2, 1, 0]);
+}
+
+#[tokio::test]
+async fn get_does_not_count_what_has_expired_at_the_head() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    peer.declare(1, "q").await;
+    peer.publish(1, "", "q", "live").await;
+    let expired = Properties { expiration: Some(b"0"), ..Properties::default() };
+    for _ in 0..2 {
+        peer.publish_with(1, publish("", "q"), &expired, b"dead").await;
+    }
+    peer.publish(1, "", "q", "last").await;
+    assert_eq!(peer.get(1, "q", true).await.unwrap().method.message_count, 1);
 }
 
 #[tokio::test]

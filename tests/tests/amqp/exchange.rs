@@ -142,8 +142,8 @@ async fn redeclare_with_another_type_is_406() {
         (
             exchange::Declare { arguments: other("two"), ..same() },
             "alternate-exchange",
-            "the value 'two' of type 'longstr'",
-            "the value 'one' of type 'longstr'",
+            "'two'",
+            "'one'",
         ),
         (
             declaration("e", "topic"),

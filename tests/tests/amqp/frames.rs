@@ -256,6 +256,9 @@ async fn header_without_publish_is_505() {
     let text = "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
     check(&broker, &frame_of(HEADER, 1, &header(60, 0, 1)), 505, text, (0, 0)).await;
     check(&broker, &frame_of(BODY, 1, b"x"), 505, text, (0, 0)).await;
+    // On a channel that was never opened too.
+    check(&broker, &frame_of(HEADER, 5, &header(60, 0, 1)), 505, text, (0, 0)).await;
+    check(&broker, &frame_of(BODY, 5, b"x"), 505, text, (0, 0)).await;
 }
 
 #[tokio::test]

@@ -178,8 +178,49 @@ async fn redeclaring_with_other_arguments_is_406() {
     check(&mut peer, "plain", table([("x-max-length", int(5))]), &rest).await;
     let rest = format!("received none but current is {five}");
     check(&mut peer, "bounded", FieldTable::default(), &rest).await;
-    let rest = format!("received the value '6' of type 'long' but current is {five}");
-    check(&mut peer, "bounded", table([("x-max-length", long(6))]), &rest).await;
+    // Types are told only where one of the two is not there.
+    for (value, shown) in [(long(6), "6"), (text("five"), "five"), (AMQPValue::Double(5.0), "5.0")]
+    {
+        let rest = format!("received '{shown}' but current is '5'");
+        check(&mut peer, "bounded", table([("x-max-length", value)]), &rest).await;
+    }
+}
+
+#[tokio::test]
+async fn of_several_other_arguments_the_first_in_rabbitmqs_order_is_named() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    let rows = [
+        ("x-expires", int(50_000), "'50000' of type 'signedint'"),
+        ("x-message-ttl", int(50_000), "'50000' of type 'signedint'"),
+        ("x-dead-letter-exchange", text("x"), "'x' of type 'longstr'"),
+        ("x-dead-letter-routing-key", text("k"), "'k' of type 'longstr'"),
+        ("x-max-length", int(5), "'5' of type 'signedint'"),
+        ("x-max-length-bytes", int(5), "'5' of type 'signedint'"),
+        ("x-max-priority", int(5), "'5' of type 'signedint'"),
+        ("x-overflow", text("drop-head"), "'drop-head' of type 'longstr'"),
+        ("x-queue-mode", text("lazy"), "'lazy' of type 'longstr'"),
+        ("x-queue-version", int(2), "'2' of type 'signedint'"),
+        ("x-single-active-consumer", flag(true), "'true' of type 'bool'"),
+        ("x-queue-master-locator", text("random"), "'random' of type 'longstr'"),
+    ];
+    let first = |count: usize| {
+        let mut arguments = FieldTable::default();
+        for (key, value, _) in rows.iter().take(count) {
+            arguments.insert((*key).into(), value.clone());
+        }
+        arguments
+    };
+    peer.declare_with(1, "q", first(rows.len())).await;
+    for (index, (key, _, shown)) in rows.iter().enumerate() {
+        // This one is missing, and all behind it.
+        peer.send(1, queue::Declare { arguments: first(index), ..named("q") }).await;
+        let text = format!(
+            "PRECONDITION_FAILED - inequivalent arg '{key}' for queue 'q' in vhost '/': received \
+             none but current is the value {shown}"
+        );
+        peer.expect_channel_error(1, 406, &text, DECLARE).await;
+    }
 }
 
 #[tokio::test]
@@ -226,7 +267,11 @@ async fn exclusive_queue_is_locked_for_other_connections() {
     refused!(queue::Declare { exclusive: true, ..named("own") }, DECLARE);
     refused!(passive("own"), DECLARE);
     refused!(binding("own", "amq.direct", "k"), BIND);
+    owner.bind(1, "own", "amq.direct", "k").await;
     refused!(unbinding("own", "amq.direct", "k"), UNBIND);
+    // Where there is nothing to unbind, nothing is refused.
+    other.call(1, unbinding("own", "amq.direct", "other")).await;
+    other.call(1, unbinding("own", "missing", "k")).await;
     refused!(queue::Purge { queue: "own".into(), nowait: false }, PURGE);
     refused!(delete("own"), DELETE);
     refused!(basic::Consume { queue: "own".into(), ..basic::Consume::default() }, (60, 20));

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use proto_amqp::Properties;
-use proto_amqp::control::protocol::{AMQPClass, basic, confirm, queue, tx};
+use proto_amqp::control::protocol::{AMQPClass, basic, channel, confirm, connection, queue, tx};
 use proto_amqp::control::types::FieldTable;
 use proto_amqp::properties::summarise;
 use proto_amqp::table::Value;
 use tokio::time::{Instant, sleep};
 use warren_tests::amqp::tables::{flag, headers, int, long, table, text};
-use warren_tests::amqp::{Incoming, Peer, publish};
+use warren_tests::amqp::{Incoming, Method as _, Peer, publish};
 use warren_tests::{TestBroker, eventually};
 
 const DECLARE: (u16, u16) = (50, 10);
@@ -59,6 +59,25 @@ async fn confirms_count_from_the_selection() {
     let ack: basic::Ack = peer.expect(1).await;
     assert_eq!(ack.delivery_tag, 101);
     peer.expect_nothing(1).await;
+}
+
+#[tokio::test]
+async fn what_is_confirmable_is_confirmed_before_the_channel_closes() {
+    let broker = TestBroker::start().await;
+    for channel_alone in [true, false] {
+        let mut peer = broker.amqp().await;
+        peer.call(1, confirm::Select::default()).await;
+        let properties = Properties::default();
+        let mut octets = peer.encoded_publish(1, publish("", "nobody"), &properties, b"x");
+        // In one write, so that the broker reads all of it at once.
+        octets.extend(match channel_alone {
+            true => peer.encoded(1, &channel::Close::default().into_class()),
+            false => peer.encoded(0, &connection::Close::default().into_class()),
+        });
+        peer.send_octets(&octets).await;
+        let ack: basic::Ack = peer.expect(1).await;
+        assert_eq!(ack.delivery_tag, 1);
+    }
 }
 
 #[tokio::test]

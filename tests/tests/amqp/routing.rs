@@ -5,7 +5,7 @@ use proto_amqp::control::protocol::{exchange, queue};
 use proto_amqp::control::types::{AMQPValue, FieldTable};
 use proto_amqp::table::Value;
 use warren_tests::TestBroker;
-use warren_tests::amqp::tables::{flag, headers, int, long, table, text, texts_header};
+use warren_tests::amqp::tables::{flag, headers, int, long, table, text, texts_header, written};
 use warren_tests::amqp::{Peer, publish};
 
 async fn bind_exchange(peer: &mut Peer, destination: &str, source: &str, key: &str) {
@@ -114,7 +114,9 @@ async fn headers_patterns() {
     let any = || ("x-match", text("any"));
     let all = || ("x-match", text("all"));
     let one = Value::LongInt(1);
-    let rows: [(FieldTable, Vec<u8>, bool); 23] = [
+    let numbers = |number| AMQPValue::FieldArray(vec![number].into());
+    let ones = written(|table| table.array(b"a", |array| array.write(one)));
+    let rows: [(FieldTable, Vec<u8>, bool); 28] = [
         (FieldTable::default(), headers([]), true),
         (FieldTable::default(), headers([("z", one)]), true),
         (table([any()]), headers([]), false),
@@ -141,6 +143,13 @@ async fn headers_patterns() {
         (table([("a", AMQPValue::Void)]), headers([("a", Value::LongString(b"anything"))]), true),
         (table([("a", AMQPValue::Void)]), headers([("b", one)]), false),
         (table([("a", AMQPValue::Timestamp(7))]), headers([("a", Value::Timestamp(7))]), true),
+        // A timestamp is a number too.
+        (table([("a", AMQPValue::Timestamp(1))]), headers([("a", one)]), true),
+        (table([("a", int(7))]), headers([("a", Value::Timestamp(7))]), true),
+        (table([("a", AMQPValue::Timestamp(1))]), headers([("a", Value::Boolean(true))]), false),
+        // Inside of an array types count.
+        (table([("a", numbers(int(1)))]), ones.clone(), true),
+        (table([("a", numbers(long(1)))]), ones, false),
     ];
     for (arguments, sent, matches) in rows {
         peer.declare(1, "q").await;
@@ -256,6 +265,35 @@ async fn alternate_exchange_takes_what_its_own_bindings_do_not() {
     peer.expect_nothing(1).await;
     assert_eq!(peer.drain(1, "own").await, ["k"]);
     assert_eq!(peer.drain(1, "spare").await, ["other"]);
+}
+
+#[tokio::test]
+async fn the_default_exchange_as_an_alternate_takes_nothing() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    peer.declare(1, "q").await;
+    declare_with_alternate(&mut peer, "front", "direct", "").await;
+    let method =
+        proto_amqp::control::protocol::basic::Publish { mandatory: true, ..publish("front", "q") };
+    peer.publish_with(1, method, &Properties::default(), b"x").await;
+    assert_eq!(peer.expect_return(1).await.method.reply_code, 312);
+    assert_eq!(peer.drain(1, "q").await, NOBODY);
+}
+
+#[tokio::test]
+async fn of_a_repeated_copies_header_the_first_counts() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.amqp().await;
+    for name in ["first", "second"] {
+        peer.declare(1, name).await;
+    }
+    for name in ["CC", "BCC"] {
+        let twice = [texts_header(name, &["first"]), texts_header(name, &["second"])].concat();
+        let properties = Properties { headers: Some(&twice), ..Properties::default() };
+        peer.publish_with(1, publish("", "nobody"), &properties, name.as_bytes()).await;
+    }
+    assert_eq!(peer.drain(1, "first").await, ["CC", "BCC"]);
+    assert_eq!(peer.drain(1, "second").await, NOBODY);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The `tx` class.
 
 use proto_amqp::Properties;
-use proto_amqp::control::protocol::{basic, tx};
+use proto_amqp::control::protocol::{basic, queue, tx};
 use warren_tests::TestBroker;
 use warren_tests::amqp::tables::{int, table, text};
 use warren_tests::amqp::{Peer, publish};
@@ -156,6 +156,22 @@ async fn returns_come_before_commit_ok() {
     peer.send(1, tx::Commit {}).await;
     assert_eq!(peer.expect_return(1).await.text(), "back");
     let _: tx::CommitOk = peer.expect(1).await;
+}
+
+#[tokio::test]
+async fn what_was_routed_to_a_queue_that_has_gone_is_returned() {
+    let broker = TestBroker::start().await;
+    let mut peer = transactional(&broker).await;
+    let mandatory = |key: &str| basic::Publish { mandatory: true, ..publish("", key) };
+    peer.declare(1, "going").await;
+    peer.publish_with(1, mandatory("going"), &Properties::default(), b"back").await;
+    peer.publish_with(1, mandatory("q"), &Properties::default(), b"stays").await;
+    peer.call(1, queue::Delete { queue: "going".into(), ..queue::Delete::default() }).await;
+    peer.send(1, tx::Commit {}).await;
+    let returned = peer.expect_return(1).await;
+    assert_eq!((returned.method.reply_code, returned.text().as_str()), (312, "back"));
+    let _: tx::CommitOk = peer.expect(1).await;
+    assert_eq!(peer.drain(1, "q").await, ["stays"]);
 }
 
 #[tokio::test]
