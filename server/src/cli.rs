@@ -52,7 +52,7 @@ EXAMPLES:
   After a crash of the disk, with the broker stopped, find out what is damaged:
     warren store verify
 
-Without a command, warren starts the broker. Settings come from the file, then conf.d/*.toml beside
+Without a command, warren starts the broker. Settings come from the file, then conf.d/*.toml beside \
 it, then variables such as WARREN_AMQP__LISTEN, then --set; later ones win.";
 
 const SERVER_EXAMPLES: &str = "\
@@ -63,8 +63,8 @@ EXAMPLES:
   WARREN_LOG__FORMAT=json warren server
   warren server --strict
 
-Durable queues with their persistent messages, exchanges, bindings, virtual hosts and users are kept in
-the data directory. Send SIGTERM or press Ctrl-C to stop: clients are told. Send SIGHUP to read
+Durable queues with their persistent messages, exchanges, bindings, virtual hosts and users are kept in \
+the data directory. Send SIGTERM or press Ctrl-C to stop: clients are told. Send SIGHUP to read \
 certificates and the log level again.";
 
 const CHECK_EXAMPLES: &str = "\
@@ -73,7 +73,7 @@ EXAMPLES:
   warren check-config /etc/warren/warren.toml
   warren check-config --set amqp.frame_max=4KiB --print-effective
 
-Everything is checked: keys, values, rules between them, certificates and directories. Nothing is
+Everything is checked: keys, values, rules between them, certificates and directories. Nothing is \
 made or changed, and a running broker does not mind. Exit code 78 means that there are problems.";
 
 const HEALTH_EXAMPLES: &str = "\
@@ -81,7 +81,7 @@ EXAMPLES:
   warren health
   warren health --timeout 2s --data-dir /srv/warren
 
-For container probes and load balancers. Exit code 0: the broker answers and takes messages.
+For container probes and load balancers. Exit code 0: the broker answers and takes messages. \
 69: it does not. 78: the settings that say where it is are wrong.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
@@ -101,6 +101,7 @@ EXAMPLES:
     name = "warren",
     version,
     after_help = EXAMPLES,
+    max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true
 )]

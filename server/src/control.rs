@@ -33,6 +33,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::cli::BoundAddresses;
+use crate::logging::seldom::{self, Line};
 use crate::node::Node;
 use execute::Outcome;
 use protocol::{Answer, Head, REQUEST_LEN_MAX, Refusal, Refused, Request, Tail};
@@ -132,24 +133,31 @@ pub(crate) async fn serve(
     let permits = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut clients = JoinSet::new();
     loop {
+        // Who has to wait does so unaccepted, and costs no descriptor.
+        let accept = async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            listener.accept().await.map(|(stream, _)| (stream, permit))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept => accepted,
             Some(_) = clients.join_next() => continue,
             _ = stopping.wait_for(|stop| *stop) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (broker, permits) = (Arc::clone(&broker), Arc::clone(&permits));
+            Ok((stream, permit)) => {
+                let broker = Arc::clone(&broker);
                 clients.spawn(async move {
-                    // The semaphore is never closed.
-                    let Ok(_permit) = permits.acquire_owned().await else { return };
+                    let _permit = permit;
                     if let Err(error) = client(&broker, stream).await {
                         info!(%error, "a client of the control socket went away");
                     }
                 });
             }
             Err(error) => {
-                warn!(%error, "cannot accept on the control socket");
+                if let Some(Line { left_out }) = seldom::NO_OPERATOR.line() {
+                    warn!(%error, left_out, "cannot accept on the control socket");
+                }
                 sleep(NO_DESCRIPTORS_PAUSE).await;
             }
         }
@@ -172,7 +180,9 @@ async fn client(broker: &Arc<Broker>, mut stream: UnixStream) -> io::Result<()> 
     let own = rustix::process::getuid().as_raw();
     let peer = stream.peer_cred()?.uid();
     if peer != 0 && peer != own {
-        warn!(uid = peer, "refused a client of the control socket");
+        if let Some(Line { left_out }) = seldom::WRONG_OPERATOR.line() {
+            warn!(uid = peer, left_out, "refused a client of the control socket");
+        }
         let refused = Refusal::Unavailable.because(format!(
             "only root and the user that the broker runs as (uid {own}) may ask; this is uid {peer}"
         ));

@@ -8,12 +8,31 @@ use std::process::ExitCode;
 use crate::cli::{HealthArgs, exit};
 use crate::control::client::{Client, Content};
 use crate::control::protocol::Request;
-use crate::node::Node;
+use crate::node::{Alarm, Node};
+use crate::watch;
 
 /// Why the broker does not take messages, in one sentence; `None` if it does.
 pub(crate) fn unwell(node: &Node) -> Option<String> {
     let held = || format!("publishers are held: {}", node.alarms.reason());
     node.alarms.any().then(held)
+}
+
+/// What its health depends on, a line each; sizes in octets.
+pub(crate) fn details(node: &Node) -> String {
+    let known = |octets: Option<u64>| octets.map_or_else(|| "unknown".into(), |n| n.to_string());
+    let alarm = |alarm| if node.alarms.is_on(alarm) { "alarm" } else { "good" };
+    let (memory, disk) = (known(watch::resident_memory()), known(watch::disk_free(node)));
+    let (store, damage) = (alarm(Alarm::Store), node.damage().len());
+    format!(
+        "memory: {}, {memory} in use, limit {}\ndisk: {}, {disk} free, limit {}\nstore: {store}, damages: {damage}\n\
+         connections: {}, limit {}\n",
+        alarm(Alarm::Memory),
+        watch::memory_limit(node),
+        alarm(Alarm::Disk),
+        node.settings.limits.disk_free.octets(),
+        node.connections.len(),
+        node.seats.most(),
+    )
 }
 
 /// Asks the broker that the settings name how it is, and says so in one line.
@@ -26,7 +45,7 @@ pub fn health(args: &HealthArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let client = Client::new(loaded.settings.control_socket(), args.timeout);
+    let client = Client::new(loaded.settings.control_socket(), Some(args.timeout));
     match verdict(&client) {
         Ok(node) => {
             say(&format!("{node} works"));

@@ -46,7 +46,7 @@ use cli::BoundAddresses;
 use counters::Counters;
 use listener::{Listening, Service};
 use node::{Clock, Node};
-use settings::Settings;
+use settings::{OpenFiles, Settings, machine};
 
 /// Where a running broker writes down which addresses it listens on, inside the data directory.
 const ADDRESSES_FILE: &str = "addresses.json";
@@ -58,8 +58,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}, which {setting} names: {source}")]
     Listen {
+        /// The key that names it.
+        setting: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system says.
@@ -119,21 +121,31 @@ pub async fn start_telling(settings: Settings, opening: Opening) -> Result<Runni
     let mut tasks = JoinSet::new();
     let mut addresses = BoundAddresses::default();
     let endpoint = metrics::Endpoint::new(rendered, opening.clone());
-    for socket in bind_metrics(&settings)? {
+    let sockets = bind_metrics(&settings)?;
+    let visitors = OpenFiles::new(machine::open_files_limit()).visitors() / sockets.len().max(1);
+    for socket in sockets {
         addresses.metrics.extend(socket.local_addr().ok());
-        tasks.spawn(metrics::serve(endpoint.clone(), socket, stopping.clone()));
+        let (endpoint, stopping) = (endpoint.clone(), stopping.clone());
+        tasks.spawn(metrics::serve(endpoint, socket, visitors.max(1), stopping));
     }
     let node = Arc::new(open_node(settings, Counters::new(&recorder), opening).await?);
     node.broker.log.watch(Arc::clone(&node) as Arc<_>);
     let mut listening = Vec::new();
     let settings = &node.settings;
-    for (service, files, wanted, bound) in [
-        (Service::Amqp, None, &settings.amqp.listen, &mut addresses.amqp),
-        (Service::Amqp, settings.amqp_tls(), &settings.amqp.tls.listen, &mut addresses.amqp_tls),
-        (Service::Stomp, None, &settings.stomp.listen, &mut addresses.stomp),
+    for (service, files, setting, wanted, bound) in [
+        (Service::Amqp, None, "amqp.listen", &settings.amqp.listen, &mut addresses.amqp),
+        (
+            Service::Amqp,
+            settings.amqp_tls(),
+            "amqp.tls.listen",
+            &settings.amqp.tls.listen,
+            &mut addresses.amqp_tls,
+        ),
+        (Service::Stomp, None, "stomp.listen", &settings.stomp.listen, &mut addresses.stomp),
         (
             Service::Stomp,
             settings.stomp_tls(),
+            "stomp.tls.listen",
             &settings.stomp.tls.listen,
             &mut addresses.stomp_tls,
         ),
@@ -142,7 +154,7 @@ pub async fn start_telling(settings: Settings, opening: Opening) -> Result<Runni
             continue;
         }
         let listening_on = Arc::new(Listening::new(service, files)?);
-        for socket in bind_all(wanted.as_slice())? {
+        for socket in bind_all(setting, wanted.as_slice())? {
             bound.extend(socket.local_addr().ok());
             let (node, on) = (Arc::clone(&node), Arc::clone(&listening_on));
             tasks.spawn(listener::accept(node, on, socket, stopping.clone()));
@@ -185,7 +197,7 @@ async fn open_node(
         let opened = store::open(&settings, clock, &opening)?;
         let mut node = Node::new(settings, counters, opened.broker, clock);
         node.store = Some(opened.log);
-        node.damage_at_start = opened.damage;
+        node.known_damage = opened.damage;
         if opened.wants_bootstrap {
             bootstrap(&node)?;
         }
@@ -217,12 +229,15 @@ fn bootstrap(node: &Node) -> Result<(), StartError> {
 /// Binds the addresses of the metrics. If they are taken, that is mostly by another broker with the same settings, and
 /// then the store says it better.
 fn bind_metrics(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {
-    bind_all(settings.metrics.listen.as_slice())
+    bind_all("metrics.listen", settings.metrics.listen.as_slice())
         .map_err(|error| store::taken(settings).map_or(error, StartError::Store))
 }
 
-/// Binds all addresses. An IPv6 address on a machine without IPv6 is left out if another one is left.
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+/// Binds all addresses of a setting. An IPv6 address on a machine without IPv6 is left out if another one is left.
+fn bind_all(
+    setting: &'static str,
+    addresses: &[SocketAddr],
+) -> Result<Vec<TcpListener>, StartError> {
     let mut bound = Vec::new();
     let mut missing = None;
     for &address in addresses {
@@ -236,10 +251,10 @@ fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
                         io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
                     );
                 if !no_ipv6 {
-                    return Err(StartError::Listen { address, source });
+                    return Err(StartError::Listen { setting, address, source });
                 }
                 warn!(%address, %source, "this machine has no IPv6 loopback");
-                missing = Some(StartError::Listen { address, source });
+                missing = Some(StartError::Listen { setting, address, source });
             }
         }
     }

@@ -19,8 +19,9 @@ use tracing::{debug, warn};
 
 use crate::amqp;
 use crate::driver::Driver;
+use crate::logging::seldom::{self, Line};
 use crate::node::Node;
-use crate::settings::{Settings, TlsFiles, machine};
+use crate::settings::{OpenFiles, Settings, TlsFiles, machine};
 use crate::stomp;
 use crate::tls::{self, Opening, TlsError};
 
@@ -63,8 +64,6 @@ pub(crate) struct Listening {
     files: Option<TlsFiles>,
     /// `None` without TLS.
     config: ArcSwapOption<ServerConfig>,
-    /// Who may be told that there are too many.
-    told: Arc<Semaphore>,
 }
 
 /// Room for the connections of all services (`limits.connections`). A connection has its seat from the moment when it
@@ -73,20 +72,31 @@ pub(crate) struct Listening {
 pub(crate) struct Seats {
     most: usize,
     free: Arc<Semaphore>,
+    /// Those who may take their time to be told that there are too many.
+    told: Arc<Semaphore>,
 }
 
 impl Seats {
     /// As many as the settings say, for the open files that the process may have.
     pub(crate) fn new(settings: &Settings) -> Self {
-        let most = settings.limits.connections.resolve(machine::open_files_limit()) as usize;
-        Self { most, free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))) }
+        let files = OpenFiles::new(machine::open_files_limit());
+        let most = files.connections(settings.limits.connections) as usize;
+        Self {
+            most,
+            free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            told: Arc::new(Semaphore::new(files.told())),
+        }
+    }
+
+    /// How many connections there may be.
+    pub(crate) const fn most(&self) -> usize {
+        self.most
     }
 }
 
 impl Listening {
     pub(crate) fn new(service: Service, files: Option<TlsFiles>) -> Result<Self, TlsError> {
-        let told = Arc::new(Semaphore::new(turned_away::TOLD_MAX));
-        let listening = Self { service, files, config: ArcSwapOption::empty(), told };
+        let listening = Self { service, files, config: ArcSwapOption::empty() };
         listening.replace(listening.load()?);
         Ok(listening)
     }
@@ -105,11 +115,15 @@ impl Listening {
     fn turn_away(&self, node: &Node, stream: TcpStream, peer: SocketAddr) {
         let (service, most) = (self.service, node.seats.most);
         node.counters.connections_refused.increment(1);
-        warn!(%peer, most, "too many connections: this one is turned away");
+        if let Some(Line { left_out }) = seldom::TURNED_AWAY.line() {
+            warn!(%peer, most, left_out, "too many connections: this one is turned away");
+        }
         if self.files.is_some() {
             return;
         }
-        let Ok(telling) = Arc::clone(&self.told).try_acquire_owned() else { return };
+        let Ok(telling) = Arc::clone(&node.seats.told).try_acquire_owned() else {
+            return turned_away::tell_at_once(service, &stream, most);
+        };
         tokio::spawn(async move {
             turned_away::tell(service, stream, most).await;
             drop(telling);
@@ -153,7 +167,9 @@ pub(crate) async fn accept(
             }
             Err(error) => {
                 // Mostly descriptors that have run out: they come back when connections end.
-                warn!(%error, "cannot accept a connection");
+                if let Some(Line { left_out }) = seldom::NOT_ACCEPTED.line() {
+                    warn!(%error, left_out, "cannot accept a connection");
+                }
                 sleep(NO_DESCRIPTORS_PAUSE).await;
             }
         }
@@ -256,11 +272,15 @@ async fn accept_tls(
             None
         }
         Ok(Err(error)) => {
-            warn!(%peer, %error, "TLS handshake for {} failed", service.name());
+            if let Some(Line { left_out }) = seldom::NO_TLS.line() {
+                warn!(%peer, %error, left_out, "TLS handshake for {} failed", service.name());
+            }
             None
         }
         Err(_) => {
-            warn!(%peer, "TLS handshake for {} took too long", service.name());
+            if let Some(Line { left_out }) = seldom::NO_TLS.line() {
+                warn!(%peer, left_out, "TLS handshake for {} took too long", service.name());
+            }
             None
         }
     }

@@ -4,6 +4,8 @@
 //! broker that rotates files gets it wrong on a full disk. Passwords cannot get here: they are
 //! [`Secret`](crate::settings::Secret), which prints a mask.
 
+pub(crate) mod seldom;
+
 use std::io::{self, IsTerminal as _};
 use std::sync::OnceLock;
 

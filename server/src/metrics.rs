@@ -1,4 +1,5 @@
-//! The Prometheus endpoint: `/metrics`, `/metrics/per-object`, `/metrics/detailed`, `/livez`, `/readyz`.
+//! The Prometheus endpoint: `/metrics`, `/metrics/per-object`, `/metrics/detailed`, `/livez`, `/readyz`,
+//! `/healthz`.
 //!
 //! Counters of the node and of each protocol go through the recorder of the `metrics` crate, whose handles
 //! [`Counters`](crate::counters::Counters) keeps. Everything about single objects is read from the broker when
@@ -62,8 +63,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What is said where there is nothing.
-const NOT_FOUND: &str =
-    "not found; there are /metrics, /metrics/per-object, /metrics/detailed, /livez and /readyz\n";
+const NOT_FOUND: &str = "not found; there are /metrics, /metrics/per-object, /metrics/detailed, /livez, /readyz and /healthz\n";
 
 /// The recorder for [`Counters`](crate::counters::Counters), and the handle that reads it.
 pub(crate) fn recorder() -> (PrometheusRecorder, PrometheusHandle) {
@@ -105,18 +105,20 @@ impl Endpoint {
     }
 }
 
-/// Answers on `listener` until the broker stops.
+/// Answers on `listener` until the broker stops, at most `visitors` connections at a time.
 pub(crate) async fn serve(
     endpoint: Endpoint,
     listener: TcpListener,
+    visitors: usize,
     mut stopping: watch::Receiver<bool>,
 ) {
     let router = router(endpoint);
     let mut stops = stopping.clone();
-    let served = axum::serve(Doors::new(listener), router).with_graceful_shutdown(async move {
-        // Fails only when the sender is gone, and then the broker is.
-        stops.wait_for(|stop| *stop).await.ok();
-    });
+    let served =
+        axum::serve(Doors::new(listener, visitors), router).with_graceful_shutdown(async move {
+            // Fails only when the sender is gone, and then the broker is.
+            stops.wait_for(|stop| *stop).await.ok();
+        });
     let farewell = async {
         stopping.wait_for(|stop| *stop).await.ok();
         tokio::time::sleep(FAREWELL).await;
@@ -136,6 +138,7 @@ fn router(endpoint: Endpoint) -> Router {
         .route("/metrics/detailed", get(detailed))
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
+        .route("/healthz", get(healthy))
         .fallback(async || (StatusCode::NOT_FOUND, NOT_FOUND))
         .with_state(endpoint)
 }
@@ -174,6 +177,31 @@ async fn ready(State(endpoint): State<Endpoint>) -> (StatusCode, String) {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(why) => (StatusCode::OK, format!("ready, but {why}\n")),
     }
+}
+
+/// Healthy is a broker that takes messages, as for `warren health`. With `?verbose` it says what that depends on.
+async fn healthy(
+    State(endpoint): State<Endpoint>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> (StatusCode, String) {
+    let is_verbose = parameters.iter().any(|(name, _)| name == "verbose");
+    if let Some((name, _)) = parameters.iter().find(|(name, _)| name != "verbose") {
+        let why = format!("there is no parameter '{name}'; there is verbose\n");
+        return (StatusCode::BAD_REQUEST, why);
+    }
+    let Some(exporter) = endpoint.exporter.get() else {
+        let progress = endpoint.opening.now();
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("unwell: not ready: {progress}\n"));
+    };
+    let node = &exporter.node;
+    let (status, mut text) = match health::unwell(node) {
+        None => (StatusCode::OK, "healthy\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("unwell: {why}\n")),
+    };
+    if is_verbose {
+        text.push_str(&health::details(node));
+    }
+    (status, text)
 }
 
 /// What the parameters of `/metrics/detailed` ask for.

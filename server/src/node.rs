@@ -14,7 +14,6 @@ use broker_core::Broker;
 use broker_core::consumer::ConnectionId;
 use broker_core::log::{DurableWatcher, StoreLog};
 use broker_core::name::{UserName, VhostName};
-use broker_core::storage::Damage;
 use hashbrown::HashMap;
 use metrics::Counter;
 use parking_lot::{Mutex, RwLock};
@@ -24,7 +23,9 @@ use tracing::warn;
 use crate::auth::Logins;
 use crate::counters::Counters;
 use crate::listener::Seats;
+use crate::logging::seldom::{self, Line};
 use crate::settings::Settings;
+use crate::store::KnownDamage;
 use log_wait::LogWaiters;
 pub(crate) use log_wait::{BacklogPause, KEPT_WITHIN, LogWait};
 
@@ -247,7 +248,10 @@ impl PendingLogins {
         };
         // Not under the lock: closing takes that of an outlet.
         if let Some((_, Stranger { peer, close })) = oldest {
-            warn!(%peer, max = self.max, "too many connections have not logged in: the oldest is closed");
+            if let Some(Line { left_out }) = seldom::STRANGER_CLOSED.line() {
+                let max = self.max;
+                warn!(%peer, max, left_out, "too many connections have not logged in: the oldest is closed");
+            }
             close("too many connections have not logged in");
             self.closed.increment(1);
         }
@@ -291,8 +295,8 @@ pub(crate) struct Node {
     pub(crate) log_waiters: LogWaiters,
     /// The store, unless the broker keeps everything in memory, as in tests.
     pub(crate) store: Option<Arc<StoreLog>>,
-    /// What was found damaged when the store was opened.
-    pub(crate) damage_at_start: Vec<Damage>,
+    /// What was found damaged in the store.
+    pub(crate) known_damage: KnownDamage,
     pub(crate) pending_logins: Arc<PendingLogins>,
     pub(crate) counters: Counters,
     pub(crate) alarms: Alarms,
@@ -322,7 +326,7 @@ impl Node {
             seats: Seats::new(&settings),
             log_waiters: LogWaiters::default(),
             store: None,
-            damage_at_start: Vec::new(),
+            known_damage: KnownDamage::default(),
             pending_logins: Arc::new(PendingLogins::new(settings.limits.pending_logins, closed)),
             counters,
             alarms: Alarms::default(),
@@ -349,10 +353,10 @@ impl Node {
         Self::new(settings, counters, Broker::new(log, loopback_only), Clock::start())
     }
 
-    /// Damage known: what was found at the start and what was found since.
-    pub(crate) fn damage(&self) -> Vec<Damage> {
-        let since = self.store.as_ref().map(|log| log.store().damage()).unwrap_or_default();
-        self.damage_at_start.iter().cloned().chain(since).collect()
+    /// Damage known, a line each: what was found at the start and what was found since.
+    pub(crate) fn damage(&self) -> Vec<String> {
+        let store = self.store.as_ref();
+        store.map(|log| self.known_damage.all(log, &self.broker)).unwrap_or_default()
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `layers` | trying, refusing, layering |
 //! | [`rules`] | bounds of a key, and rules between keys |
 //! | [`machine`] | what only this machine can answer: certificates, directories, memory |
+//! | `open_files` | who gets how many of the open files that the process may have |
 //! | [`problem`] | how a problem reads |
 //! | `effective` | the settings in force, as TOML, with the origin of each |
 //!
@@ -26,6 +27,7 @@ mod effective;
 mod keys;
 mod layers;
 pub mod machine;
+mod open_files;
 pub mod problem;
 pub mod rules;
 pub mod sections;
@@ -36,7 +38,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use layers::{Loaded, load};
+pub use layers::{Loaded, check_all, load};
+pub(crate) use open_files::OpenFiles;
 pub use problem::{Place, Problem};
 pub use sections::{
     Amqp, Auth, Control, Durability, Limits, ListenerTls, Log, LogFormat, Mechanism, Metrics,
@@ -116,16 +119,6 @@ impl Settings {
     pub fn stomp_tls(&self) -> Option<TlsFiles> {
         self.tls.files_for(&self.stomp.tls)
     }
-}
-
-/// Loads the settings and checks everything, the machine included.
-///
-/// # Errors
-/// Every problem found, in the order of the sources; see [`load`] and [`machine::check`].
-pub fn check_all(sources: &Sources) -> Result<Settings, Vec<Problem>> {
-    let loaded = load(sources)?;
-    let problems = machine::check(&loaded);
-    if problems.is_empty() { Ok(loaded.settings) } else { Err(problems) }
 }
 
 #[cfg(test)]

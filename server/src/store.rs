@@ -3,6 +3,8 @@
 //! It lives in `store` inside the data directory. Opening replays what was not in a checkpoint; damage is set aside,
 //! named in the log, in `/metrics` and in `warren ctl status`, and the broker starts all the same.
 
+mod damage;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,12 +13,14 @@ use broker_core::Broker;
 use broker_core::broker::Restored;
 use broker_core::log::StoreLog;
 use broker_core::log::budget::Budget;
-use broker_core::storage::{self, Damage, Health, Options, StdFs, StorageError};
+use broker_core::storage::{self, Health, Options, StdFs, StorageError};
 use tracing::{error, info, warn};
+
+pub(crate) use damage::{KnownDamage, called, printable};
 
 use crate::node::Clock;
 use crate::opening::{Opening, Phase};
-use crate::settings::{Durability, Settings};
+use crate::settings::{Durability, OpenFiles, Settings, machine};
 
 /// The directory of the store, inside the data directory.
 pub(crate) const STORE_DIR: &str = "store";
@@ -27,7 +31,7 @@ pub(crate) struct Opened {
     pub(crate) broker: Broker,
     pub(crate) log: Arc<StoreLog>,
     /// What was found damaged on the way.
-    pub(crate) damage: Vec<Damage>,
+    pub(crate) damage: KnownDamage,
     /// The first user and virtual host have to be made.
     pub(crate) wants_bootstrap: bool,
 }
@@ -54,6 +58,7 @@ pub(crate) fn options(settings: &Settings) -> Options {
         cache_len: settings.store.read_cache.as_usize(),
         scrub_rate: settings.store.scrub_rate.octets(),
         scrub_interval: settings.store.scrub_interval.duration(),
+        open_segments: OpenFiles::new(machine::open_files_limit()).segments(),
         ..defaults
     }
 }
@@ -92,9 +97,6 @@ pub(crate) fn open(
     let options = Options { progress: Some(opening.observer()), ..options(settings) };
     let (store, recovered) = storage::Store::open(Arc::new(StdFs), &root, options)?;
     opening.enter(Phase::Restore);
-    for damage in &recovered.damage {
-        error!(%damage, "damage in the store was set aside");
-    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let started_at = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(clock.now());
     let budget = Arc::new(Budget::new(settings.store.message_memory.octets()));
@@ -107,6 +109,11 @@ pub(crate) fn open(
     let loopback_only = settings.auth.loopback_only_users.clone();
     let broker = Broker::new(Arc::clone(&log) as Arc<_>, loopback_only);
     let restored = broker.restore(&recovered, &settings.auth.default_vhost, clock.now());
+    // Only now do the queues have names.
+    let damage = KnownDamage::at_start(&recovered.damage, &broker);
+    for damage in damage.all(&log, &broker).iter().take(damage.count_at_start()) {
+        error!(%damage, "damage in the store was set aside");
+    }
     report(&restored);
     info!(
         directory = %root.display(),
@@ -120,7 +127,7 @@ pub(crate) fn open(
     opening.enter(Phase::Open);
     // Damage may have taken the note that they were made: nobody gets a well-known password for that.
     let wants_bootstrap = !restored.initialised && recovered.damage.is_empty();
-    Ok(Opened { broker, log, damage: recovered.damage, wants_bootstrap })
+    Ok(Opened { broker, log, damage, wants_bootstrap })
 }
 
 fn report(restored: &Restored) {

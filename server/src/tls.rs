@@ -148,6 +148,21 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
+/// All that is wrong with the files of one TLS listener: each file is looked at, whatever the others are.
+#[must_use]
+pub fn check(files: &TlsFiles) -> Vec<TlsError> {
+    let key = || match PrivateKeyDer::from_pem_file(&files.key) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(TlsError::from_pem(Role::Key, &files.key, error)),
+    };
+    let certificate = |role, path| certificates(role, path).map(|_| ());
+    let ca = files.client_ca.as_ref().map(|path| certificate(Role::ClientCa, path));
+    let each = [Some(certificate(Role::Certificate, &files.certificate)), Some(key()), ca];
+    let wrong: Vec<TlsError> = each.into_iter().flatten().filter_map(Result::err).collect();
+    // What is good alone may not fit together.
+    if wrong.is_empty() { server_config(files).err().into_iter().collect() } else { wrong }
+}
+
 fn certificates(role: Role, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, pem::Error> =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect);

@@ -8,6 +8,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use crate::logging::seldom;
 use crate::node::{Alarm, Node};
 use crate::settings::machine;
 use crate::store::{self, Trouble};
@@ -55,7 +56,7 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
     let mut ticks = interval(MEMORY_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut turn, mut low_on_disk, mut disk) = (0, false, 0);
-    let mut told = Told::default();
+    let mut told = Told { damage: node.known_damage.count_at_start(), background: None };
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -63,10 +64,12 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
         }
         if let Some(used) = resident_memory() {
             let on = memory_is_low(node.alarms.is_on(Alarm::Memory), used, limit);
-            judge(&node, Alarm::Memory, on, used, limit);
+            let how = || format!("{used} octets of memory are in use, limits.memory is {limit}");
+            judge(&node, Alarm::Memory, on, how);
         }
         if turn % DISK_EVERY == 0 {
             give_memory_back();
+            seldom::tell_rests();
         }
         if turn % DISK_EVERY == 0
             && let Some(free) = disk_free(&node)
@@ -75,16 +78,18 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
             disk = free;
         }
         if let Some(log) = node.store.as_deref() {
-            told.tell(log);
+            told.tell(&node, log);
         }
         let trouble = node.store.as_deref().and_then(store::trouble);
         let full = trouble == Some(Trouble::DiskFull);
-        judge(&node, Alarm::Disk, low_on_disk || full, disk, disk_limit);
+        let how = || disk_in_words(full, low_on_disk, disk, disk_limit);
+        judge(&node, Alarm::Disk, low_on_disk || full, how);
         if let Some(Trouble::Poisoned(reason)) = trouble
             && !node.alarms.is_on(Alarm::Store)
         {
-            error!(%reason, "the store cannot be written any more: publishers are held until a restart");
-            judge(&node, Alarm::Store, true, 0, 0);
+            judge(&node, Alarm::Store, true, || {
+                format!("the store cannot be written any more, until a restart: {reason}")
+            });
         }
         turn = turn.wrapping_add(1);
     }
@@ -98,7 +103,7 @@ fn give_memory_back() {
 }
 
 /// What the log says already of the running store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Told {
     /// Damages.
     damage: usize,
@@ -108,8 +113,8 @@ struct Told {
 
 impl Told {
     /// Says what is new.
-    fn tell(&mut self, log: &StoreLog) {
-        let damage = log.store().damage();
+    fn tell(&mut self, node: &Node, log: &StoreLog) {
+        let damage = node.damage();
         for damage in damage.iter().skip(self.damage) {
             error!(%damage, "damage in the store was set aside");
         }
@@ -126,17 +131,32 @@ impl Told {
     }
 }
 
-fn judge(node: &Node, alarm: Alarm, on: bool, value: u64, limit: u64) {
+/// Sets or clears an alarm. If that changes anything the log says so, and `how` things are.
+fn judge(node: &Node, alarm: Alarm, on: bool, how: impl FnOnce() -> String) {
     if !node.alarms.set(alarm, on) {
         return;
     }
-    if on {
-        warn!(?alarm, value, limit, "alarm: publishers are held until it is over");
-    } else {
-        info!(?alarm, value, limit, "the alarm is over");
+    let how = how();
+    match (alarm, on) {
+        (Alarm::Store, true) => error!(?alarm, "alarm, publishers are held: {how}"),
+        (_, true) => warn!(?alarm, "alarm, publishers are held: {how}"),
+        (_, false) => info!(?alarm, "the alarm is over: {how}"),
     }
     for connection in node.connections.all() {
         connection.wake();
+    }
+}
+
+/// How it is about the disk: the store may find no room (`is_full`) long before or after `free` is below `limit`, both
+/// in octets.
+fn disk_in_words(is_full: bool, is_low: bool, free: u64, limit: u64) -> String {
+    let room = format!("{free} octets of disk are free, limits.disk_free is {limit}");
+    match (is_full, is_low) {
+        (true, false) => format!("the store finds no room on the disk for more messages; {room}"),
+        (true, true) => {
+            format!("the store finds no room on the disk for more messages, and {room}")
+        }
+        (false, _) => room,
     }
 }
 
@@ -161,7 +181,10 @@ pub(crate) fn resident_memory() -> Option<u64> {
     match statm {
         Ok(statm) => Some(statm.resident.saturating_mul(procfs::page_size())),
         Err(problem) => {
-            error!(%problem, "cannot read the memory in use: there is no memory alarm");
+            if let Some(line) = seldom::NO_MEMORY_READ.line() {
+                let left_out = line.left_out;
+                error!(%problem, left_out, "cannot read the memory in use: the memory alarm stays as it is");
+            }
             None
         }
     }
@@ -172,7 +195,10 @@ pub(crate) fn disk_free(node: &Node) -> Option<u64> {
     match rustix::fs::statvfs(&node.settings.data_dir) {
         Ok(space) => Some(space.f_bavail.saturating_mul(space.f_frsize)),
         Err(problem) => {
-            error!(%problem, "cannot read the free disk space: there is no disk alarm");
+            if let Some(line) = seldom::NO_DISK_READ.line() {
+                let left_out = line.left_out;
+                error!(%problem, left_out, "cannot read the free disk space: the disk alarm stays as it is");
+            }
             None
         }
     }
@@ -195,6 +221,17 @@ mod tests {
             on = now;
         }
         assert_eq!(changes, [(1001, true), (949, false), (1001, true)]);
+    }
+
+    #[test]
+    fn a_full_log_is_told_in_words_where_the_numbers_show_no_shortage() {
+        let said = disk_in_words(true, false, 7 << 30, 0);
+        assert!(
+            said.starts_with("the store finds no room on the disk for more messages; "),
+            "{said}"
+        );
+        assert!(said.ends_with("limits.disk_free is 0"), "{said}");
+        assert!(disk_in_words(false, true, 5, 10).starts_with("5 octets of disk are free"));
     }
 
     #[test]

@@ -280,5 +280,6 @@ fn a_second_broker_is_told_of_the_first_and_not_of_its_ports() {
     let other = tempfile::tempdir().unwrap();
     let mut third = Broker::spawn_at(first.metrics, other.path(), &[]);
     assert_eq!(third.exit().code(), Some(69));
-    assert!(third.log().contains("cannot listen on"), "{}", third.log());
+    let words = format!("cannot listen on {}, which metrics.listen names: ", first.metrics);
+    assert!(third.log().contains(&words), "{}", third.log());
 }

@@ -183,7 +183,7 @@ async fn users_and_permissions_take_effect_at_once() {
     assert_eq!(done(&broker, "list_permissions -s").await, "alice\t^a\t\t.*\nguest\t.*\t.*\t.*\n");
     assert_eq!(done(&broker, "list_user_permissions alice -s").await, "/\t^a\t\t.*\n");
     let (code, err) = refused(&broker, "set_permissions alice ( .* .*").await;
-    assert_eq!(code, 69);
+    assert_eq!(code, 65);
     assert!(err.contains("'(' is not a regular expression: unclosed group"), "{err}");
     done(&broker, "clear_permissions alice").await;
     assert_eq!(done(&broker, "list_user_permissions alice -s").await, "");
@@ -265,7 +265,12 @@ async fn virtual_hosts_come_and_go() {
     let (code, err) = refused(&broker, "list_queues -p stagin").await;
     assert_eq!(code, 65);
     assert!(err.contains("did you mean 'staging'?"), "{err}");
-    assert_eq!(refused(&broker, "set_permissions -p nowhere guest a b c").await.0, 69);
+    for line in ["set_permissions -p nowhere guest a b c", "clear_permissions -p nowhere guest"] {
+        assert_eq!(refused(&broker, line).await.0, 65, "{line}");
+    }
+    assert_eq!(done(&broker, "list_queues -q --offline").await, "name\tmessages\n");
+    assert_eq!(done(&broker, "list_vhosts -s -t 0").await, "/\nstaging\n");
+    done(&broker, "delete_vhost --dry-run staging").await;
     done(&broker, "delete_vhost staging").await;
     assert_eq!(refused(&broker, "delete_vhost staging").await.0, 65);
 }

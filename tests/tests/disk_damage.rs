@@ -79,13 +79,16 @@ fn copy() -> (TempDir, Place) {
     (directory, place)
 }
 
-/// Messages that a report names: queue, first and last number.
-fn named(damage: &[String]) -> Vec<(u64, u64, u64)> {
-    let numbers = |part: &str| -> Option<(u64, u64, u64)> {
-        let (queue, rest) = part.split_once(", messages ")?;
-        let (first, rest) = rest.split_once('-')?;
-        let (last, _) = rest.split_once(' ')?;
-        Some((queue.parse().ok()?, first.parse().ok()?, last.parse().ok()?))
+/// Messages that a report names: what the queue is called, first and last number.
+fn named(damage: &[String]) -> Vec<(String, u64, u64)> {
+    let numbers = |part: &str| -> Option<(String, u64, u64)> {
+        let (queue, rest) = part.split_once(", message")?;
+        let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+        let (first, last) = match rest.strip_prefix("s ") {
+            Some(range) => (digits(range)?, digits(range.split_once(" to ")?.1)?),
+            None => (digits(rest.strip_prefix(' ')?)?, digits(rest.strip_prefix(' ')?)?),
+        };
+        Some((queue.to_owned(), first, last))
     };
     let parts = damage.iter().flat_map(|line| line.split("lost: queue ").skip(1));
     parts.filter_map(numbers).collect()
@@ -126,8 +129,10 @@ async fn check_content(broker: &WarrenProcess, template: &Template) -> Vec<Strin
         assert!(found.is_sorted(), "{}: out of order", queue.name);
         let found: BTreeSet<MessageId> = found.iter().copied().collect();
         for id in live.difference(&found) {
-            let is_named = |(queue_id, first, last): &(u64, u64, u64)| {
-                *queue_id == queue.id && (*first..=*last).contains(&id.seq)
+            // By its name, as operators know it.
+            let called = format!("{} in /", queue.name);
+            let is_named = |(queue, first, last): &(String, u64, u64)| {
+                *queue == called && (*first..=*last).contains(&id.seq)
             };
             // Numbers show a gap only where others follow; behind the last one the stretch of the log alone is known.
             let is_behind = lost_a_stretch && found.last().is_none_or(|last| last < id);

@@ -149,6 +149,9 @@ async fn pages_are_found_and_mistakes_are_explained() {
     for (path, status, text) in [
         ("/livez", "200", "alive\n"),
         ("/readyz", "200", "ready\n"),
+        ("/healthz", "200", "healthy\n"),
+        ("/healthz?verbose", "200", "\nstore: good, damages: 0\n"),
+        ("/healthz?verbos", "400", "there is no parameter 'verbos'"),
         ("/metrics/detailed", "200", "# add ?family=NAME"),
         ("/metrics/detailed?family=queues", "400", "there is no family 'queues'"),
         ("/metrics/detailed?queue=q", "400", "there is no parameter 'queue'"),
@@ -177,6 +180,10 @@ async fn an_alarm_is_told_and_the_broker_stays_ready() {
     let (head, body) = get(address, "/readyz").await;
     assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
     assert_eq!(body, "ready, but publishers are held: low on disk\n");
+    let (head, body) = get(address, "/healthz?verbose").await;
+    assert!(head.starts_with("HTTP/1.0 503 "), "{head}");
+    assert!(body.starts_with("unwell: publishers are held: low on disk\n"), "{body}");
+    assert!(body.contains("\ndisk: alarm, "), "{body}");
 }
 
 #[tokio::test]

@@ -15,9 +15,6 @@ use super::error::{IoContext, StorageError, is_out_of_means};
 use super::fs::File;
 use super::segment::{ExtentOctets, segment_path};
 
-/// Segment files held open.
-const OPEN_FILES_MAX: usize = 256;
-
 impl Engine {
     /// Octets of segments in memory, for metrics; at most `cache_len`.
     #[must_use]
@@ -45,7 +42,7 @@ impl Engine {
         };
         let file = file.during("open", &path)?;
         let mut cache = self.cache.lock();
-        if cache.files.len() >= OPEN_FILES_MAX {
+        if cache.files.len() >= self.options.open_segments {
             // Rare, and opening again costs a few microseconds.
             cache.files.clear();
         }

@@ -44,21 +44,35 @@ impl Damage {
     pub(super) fn new(file: impl Into<PathBuf>, detail: impl Into<String>) -> Self {
         Self { file: file.into(), detail: detail.into(), lost: Vec::new(), quarantined: None }
     }
+
+    /// One line: file, what is wrong, the messages lost, and where the octets are now. Queues are called what `queue`
+    /// makes of their numbers, such as `queue orders`: the store knows no names.
+    #[must_use]
+    pub fn in_words(&self, queue: impl Fn(u64) -> String) -> String {
+        let mut words = String::new();
+        // Damage of the store as a whole has no file.
+        if !self.file.as_os_str().is_empty() {
+            words = format!("{}: ", self.file.display());
+        }
+        words.push_str(&self.detail);
+        for LostMessages { queue: id, range, count, certain } in &self.lost {
+            let word = if *certain { "lost" } else { "possibly lost" };
+            words.push_str(&format!("; {word}: {}, ", queue(*id)));
+            words.push_str(&match range.first == range.last {
+                true => format!("message {}", range.first),
+                false => format!("messages {} to {} ({count} of them)", range.first, range.last),
+            });
+        }
+        if let Some(path) = &self.quarantined {
+            words.push_str(&format!("; kept in {}", path.display()));
+        }
+        words
+    }
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.detail)?;
-        for lost in &self.lost {
-            let LostMessages { queue, range, count, certain } = lost;
-            let word = if *certain { "lost" } else { "possibly lost" };
-            write!(f, "; {word}: queue {queue}, messages {}-{}", range.first, range.last)?;
-            write!(f, " ({count})")?;
-        }
-        if let Some(path) = &self.quarantined {
-            write!(f, "; kept in {}", path.display())?;
-        }
-        Ok(())
+        f.write_str(&self.in_words(|id| format!("queue #{id}")))
     }
 }
 

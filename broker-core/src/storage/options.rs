@@ -50,6 +50,8 @@ pub struct Options {
     pub small_segment_len: u64,
     /// Extents kept in memory for reading.
     pub cache_len: usize,
+    /// Segment files held open to be read from, at least 1.
+    pub open_segments: usize,
     /// A file that is given up when a checkpoint or compaction finds the disk full.
     pub ballast_len: u64,
     /// The longest time that acks wait for company.
@@ -83,6 +85,7 @@ impl Default for Options {
             compaction_len: 256 << 20,
             small_segment_len: 8 << 20,
             cache_len: 64 << 20,
+            open_segments: 256,
             ballast_len: 16 << 20,
             ack_delay: Duration::from_millis(20),
             seed: None,
@@ -120,6 +123,7 @@ impl Options {
                 "frame_len_max must be at most half of wal_file_len",
             ),
             (self.file_records_max > 0, "file_records_max must not be 0"),
+            (self.open_segments > 0, "open_segments must not be 0"),
             (self.full_files < self.full_files_max, "full_files must be below full_files_max"),
             (
                 (1..=64 << 20).contains(&self.extent_len),

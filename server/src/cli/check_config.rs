@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{CheckConfigArgs, print, report};
-use crate::settings::{Loaded, machine, rules};
+use crate::settings::{Loaded, check_all, load, machine, rules};
 
 /// Checks the settings that `args` name, the machine included; prints problems and warnings to
 /// standard error, the settings in force to standard output if asked.
@@ -12,21 +12,21 @@ use crate::settings::{Loaded, machine, rules};
 pub fn run(args: CheckConfigArgs) -> ExitCode {
     let mut settings = args.settings;
     settings.config = args.file.or(settings.config);
-    let loaded = match settings.load() {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
-    };
-    if args.print_effective {
+    let sources = settings.sources();
+    // What is in force is known also where a certificate or a directory is wrong.
+    if args.print_effective
+        && let Ok(loaded) = load(&sources)
+    {
         let printed = print(loaded.effective().as_bytes());
         if printed != ExitCode::SUCCESS {
             return printed;
         }
     }
-    let problems = machine::check(&loaded);
-    if !problems.is_empty() {
-        return report(&problems);
-    }
-    for warning in rules::warnings(&loaded.settings, machine::open_files_limit()) {
+    let loaded = match check_all(&sources) {
+        Ok(loaded) => loaded,
+        Err(problems) => return report(&problems),
+    };
+    for warning in rules::warnings(&loaded.settings, machine::open_files_limit_at_most()) {
         eprintln!("warning: {warning}");
     }
     eprintln!("settings are good: {}", read_from(&loaded));

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{CtlArgs, SettingsArgs, exit};
-use crate::control::client::{AskError, Client, Content, Received};
+use crate::control::client::{AskError, Client, Content, Received, Rows};
 use crate::control::protocol::{Refused, Request};
 use crate::settings::{Problem, load};
 use commands::{Cli, Common, Format};
@@ -31,6 +31,12 @@ use plan::{Plan, Show};
 
 /// How long `await_startup` sleeps between two looks.
 const STARTUP_POLL: Duration = Duration::from_millis(100);
+
+/// The whole command line of `warren ctl`.
+#[cfg(test)]
+pub(super) fn definition() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
 
 /// What a command says and how it ends.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -86,7 +92,12 @@ fn client(cli: &Cli) -> Result<Client, Failure> {
             load(&settings.sources()).map_err(wrong_settings)?.settings.control_socket()
         }
     };
-    let timeout = common.timeout.map_or_else(|| cli.command.timeout(), Duration::from_secs);
+    let timeout = match common.timeout {
+        // As with rabbitmqctl, no limit.
+        Some(0) => None,
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => Some(cli.command.timeout()),
+    };
     Ok(Client::new(socket, timeout))
 }
 
@@ -126,6 +137,14 @@ impl From<AskError> for Failure {
 /// Carries out a command. What it says is appended to `out`, also when it fails after that.
 fn run(cli: &Cli, client: &Client, out: &mut String) -> Result<(), Failure> {
     let common = &cli.common;
+    if common.dry_run {
+        // Nothing is done with a password, so that nobody is asked for one.
+        let plan = Plan::of(&cli.command, client, || Ok(String::new()))?;
+        if common.chatters() {
+            out.push_str(&(plan.banner)(&crate::node::name()));
+        }
+        return Ok(());
+    }
     let plan = Plan::of(&cli.command, client, password::read)?;
     if plan.show == Show::Startup {
         return await_startup(client, &plan.request);
@@ -143,11 +162,12 @@ fn run(cli: &Cli, client: &Client, out: &mut String) -> Result<(), Failure> {
 /// Asks until somebody answers.
 #[expect(clippy::disallowed_methods, reason = "another process gives no sign when it is up")]
 fn await_startup(client: &Client, request: &Request) -> Result<(), Failure> {
-    let deadline = Instant::now() + client.timeout();
+    let deadline = client.timeout().map(|timeout| Instant::now() + timeout);
+    let has_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
     loop {
         match client.ask(request) {
             Ok(received) => return received.content.map(|_| ()).map_err(Failure::from),
-            Err(AskError::Nobody { .. } | AskError::Cut { .. }) if Instant::now() < deadline => {
+            Err(AskError::Nobody { .. } | AskError::Cut { .. }) if has_time() => {
                 std::thread::sleep(STARTUP_POLL);
             }
             Err(error @ AskError::Nobody { .. }) => {
@@ -162,14 +182,18 @@ fn await_startup(client: &Client, request: &Request) -> Result<(), Failure> {
 fn show(show: Show, received: Received, common: &Common, out: &mut String) -> Result<(), Failure> {
     let Received { node, content } = received;
     let value = match (content?, show) {
-        (Content::Rows(rows), _) => {
+        (Content::Rows(rows), show) => {
+            let rows = match show {
+                Show::Header => Rows { rows: Vec::new(), ..rows },
+                _ => rows,
+            };
             format::rows(&rows, common.formatter, common.shows_header(), out);
             return Ok(());
         }
         (Content::Value(value), _) => value,
     };
     let text = match show {
-        Show::Rows | Show::Startup | Show::Nothing => return Ok(()),
+        Show::Rows | Show::Header | Show::Startup | Show::Nothing => return Ok(()),
         Show::Done(text) => {
             if common.chatters() {
                 out.push_str(&format!("{text}\n"));

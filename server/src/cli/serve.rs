@@ -148,7 +148,7 @@ impl Signals {
 /// Reads certificates and the log level again; says which other settings wait for a restart.
 fn reload(prepared: &Prepared, running: &Running) {
     let fresh = match check_all(&prepared.sources) {
-        Ok(fresh) => fresh,
+        Ok(fresh) => fresh.settings,
         Err(problems) => {
             for Problem { message, place, help, .. } in &problems {
                 // One line each.

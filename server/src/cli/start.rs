@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{ServerArgs, exit, report};
 use crate::logging::{self, Logging};
-use crate::settings::{Loaded, Settings, Sources, load, machine, rules};
+use crate::settings::{Loaded, Settings, Sources, check_all, machine, rules};
 
 /// What a broker is started with.
 #[derive(Debug)]
@@ -27,11 +27,7 @@ pub struct Prepared {
 /// process has a log already.
 pub fn prepare(args: &ServerArgs) -> Result<Prepared, ExitCode> {
     let sources = args.sources();
-    let loaded = load(&sources).map_err(|problems| report(&problems))?;
-    let problems = machine::check(&loaded);
-    if !problems.is_empty() {
-        return Err(report(&problems));
-    }
+    let loaded = check_all(&sources).map_err(|problems| report(&problems))?;
     let Loaded { settings, files, .. } = loaded;
     let logging = logging::init(&settings.log).map_err(|error| {
         eprintln!("error: cannot start the log: {error}");

@@ -33,8 +33,8 @@ EXAMPLES:
   warren store verify --data-dir /srv/warren
   warren store repair /srv/warren
 
-The broker must not run: stop it first. Exit code 0: all is well. 1: damage was found, and with repair
-set aside. 65: there is no store, or a newer Warren wrote it. 74: the disk cannot be read or written.
+The broker must not run: stop it first. Exit code 0: all is well. 1: damage was found, and with repair \
+set aside. 65: there is no store, or a newer Warren wrote it. 74: the disk cannot be read or written. \
 75: a broker runs on it.";
 
 /// Arguments of `warren store`.

@@ -22,6 +22,24 @@ fn the_definition_is_sound() {
     definition().debug_assert();
 }
 
+/// Paragraphs of help are wrapped for the terminal: one that is wrapped in the text too leaves lines of a word.
+#[test]
+fn paragraphs_of_help_are_wrapped_once() {
+    fn check(command: &clap::Command) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let is_prose =
+            |line: &str| !(line.is_empty() || line.starts_with(' ') || line.ends_with(':'));
+        let lines: Vec<&str> = help.lines().collect();
+        for two in lines.windows(2) {
+            let is_wrapped = two.iter().all(|line| is_prose(line));
+            assert!(!is_wrapped, "{}: {two:#?}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&definition());
+    check(&ctl::definition());
+}
+
 #[test]
 fn without_a_command_the_broker_starts() {
     let expected = SettingsArgs {

@@ -17,7 +17,8 @@ use super::protocol::{Answer, Head, LINE_LEN_MAX, Refused, Request, Tail};
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
-    timeout: Duration,
+    /// `None` waits for as long as it takes.
+    timeout: Option<Duration>,
 }
 
 /// What the broker said.
@@ -73,12 +74,12 @@ pub(crate) enum AskError {
 }
 
 impl Client {
-    pub(crate) const fn new(socket: PathBuf, timeout: Duration) -> Self {
+    pub(crate) const fn new(socket: PathBuf, timeout: Option<Duration>) -> Self {
         Self { socket, timeout }
     }
 
-    /// How long it waits.
-    pub(crate) const fn timeout(&self) -> Duration {
+    /// How long it waits; `None` is no limit.
+    pub(crate) const fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 
@@ -88,10 +89,10 @@ impl Client {
     /// [`AskError`]; what the broker refuses is not one.
     pub(crate) fn ask(&self, request: &Request) -> Result<Received, AskError> {
         let stream = UnixStream::connect(&self.socket).map_err(|error| self.unreachable(error))?;
-        self.exchange(stream, request).map_err(|error| match error.kind() {
+        self.exchange(stream, request).map_err(|error| match (error.kind(), self.timeout) {
             // What a read beyond its time-out gives depends on the system.
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                AskError::Late { socket: self.socket.clone(), timeout: self.timeout }
+            (io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, Some(timeout)) => {
+                AskError::Late { socket: self.socket.clone(), timeout }
             }
             _ => AskError::Cut { socket: self.socket.clone(), source: error },
         })
@@ -106,11 +107,11 @@ impl Client {
     }
 
     fn exchange(&self, stream: UnixStream, request: &Request) -> io::Result<Received> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         let mut lines = Lines { stream: BufReader::new(stream), deadline, line: Vec::new() };
-        lines.stream.get_ref().set_write_timeout(Some(time_left(deadline)?))?;
+        lines.stream.get_ref().set_write_timeout(time_left(deadline)?)?;
         // The broker may refuse to listen and say so: the answer counts, not the write.
         let written = lines.stream.get_mut().write_all(&line);
         let head: Head = match (lines.next(), written) {
@@ -148,22 +149,23 @@ fn parse<'l, T: serde::Deserialize<'l>>(line: &'l [u8]) -> io::Result<T> {
     serde_json::from_slice(line).map_err(io::Error::from)
 }
 
-fn time_left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
+/// The time-out for the next read or write; `None` is no limit.
+fn time_left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     // A time-out of zero would be none at all.
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    if left == Some(Duration::ZERO) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// Lines of an answer, each before the deadline.
 struct Lines {
     stream: BufReader<UnixStream>,
-    deadline: Instant,
+    deadline: Option<Instant>,
     line: Vec<u8>,
 }
 
 impl Lines {
     fn next(&mut self) -> io::Result<&[u8]> {
-        self.stream.get_ref().set_read_timeout(Some(time_left(self.deadline)?))?;
+        self.stream.get_ref().set_read_timeout(time_left(self.deadline)?)?;
         self.line.clear();
         self.stream.by_ref().take(LINE_LEN_MAX).read_until(b'\n', &mut self.line)?;
         match self.line.last() {

@@ -10,7 +10,7 @@ use broker_core::VirtualHost;
 use broker_core::access::{InvalidPattern, PermissionSpec, UserError};
 use broker_core::broker::{BootstrapError, VhostError};
 use broker_core::error::Refusal as CoreRefusal;
-use broker_core::name::{QueueName, UserName, VhostName};
+use broker_core::name::{QueueName, UserName};
 use broker_core::queue::Queue;
 use serde_json::{Value, json};
 use tracing::info;
@@ -108,13 +108,13 @@ pub(super) fn execute(broker: &Broker, request: Request) -> Result<Outcome, Refu
             })
         }
         Request::SetPermissions { vhost, user, configure, write, read } => {
-            let name = vhost_to_permit(node, &vhost)?;
+            let name = find_vhost(node, &vhost)?.name.clone();
             let spec = PermissionSpec { configure, write, read };
             let set = node.broker.access.set_permission(&user_name(&user)?, &name, spec);
             done(set.map_err(refuse_user), || info!(%user, %vhost, "permissions set"))
         }
         Request::ClearPermissions { vhost, user } => {
-            let name = vhost_to_permit(node, &vhost)?;
+            let name = find_vhost(node, &vhost)?.name.clone();
             let cleared = node.broker.access.clear_permission(&user_name(&user)?, &name);
             done(cleared.map_err(refuse_user), || {
                 let reason = format!("permissions of user '{user}' in vhost '{vhost}' are cleared");
@@ -192,14 +192,6 @@ fn find_vhost(node: &Node, name: &str) -> Result<Arc<VirtualHost>, Refused> {
     })
 }
 
-/// rabbitmqctl has another exit code for a virtual host that is missing here.
-fn vhost_to_permit(node: &Node, name: &str) -> Result<VhostName, Refused> {
-    match find_vhost(node, name) {
-        Ok(vhost) => Ok(vhost.name.clone()),
-        Err(refused) => Err(Refused { kind: Refusal::Unavailable, ..refused }),
-    }
-}
-
 fn find_queue(vhost: &VirtualHost, name: &str, otherwise: Refusal) -> Result<Arc<Queue>, Refused> {
     let found = QueueName::new(name).ok().and_then(|name| vhost.queue(&name).ok());
     found.ok_or_else(|| {
@@ -221,14 +213,14 @@ fn refuse_user(error: UserError) -> Refused {
     let kind = match &error {
         UserError::Exists(_) => Refusal::Conflict,
         UserError::NoUser(_) => Refusal::NoUser,
-        UserError::BlankPassword => Refusal::Data,
-        UserError::NoVhost(_) | UserError::NotKept(_) => Refusal::Unavailable,
+        UserError::BlankPassword | UserError::NoVhost(_) => Refusal::Data,
+        UserError::NotKept(_) => Refusal::Unavailable,
         UserError::Pattern(InvalidPattern { pattern, reason }) => {
             // The reason draws a picture of the place; its last line says what is wrong.
             let what = reason.lines().last().unwrap_or_default();
             let what = what.strip_prefix("error: ").unwrap_or(what);
             let why = format!("'{pattern}' is not a regular expression: {what}");
-            return Refusal::Unavailable.because(why);
+            return Refusal::Data.because(why);
         }
     };
     kind.because(error.to_string())

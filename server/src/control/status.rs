@@ -25,7 +25,7 @@ pub(super) fn status(broker: &Broker) -> Value {
         "data_directory": data,
         "durability": node.settings.durability,
         "alarms": alarms(node),
-        "damage": node.damage().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "damage": node.damage(),
         "memory": { "rss": watch::resident_memory(), "limit": watch::memory_limit(node) },
         "file_descriptors": {
             "total_used": open_files(),

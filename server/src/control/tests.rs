@@ -36,7 +36,7 @@ impl Served {
     }
 
     async fn ask(&self, request: Request) -> Result<Content, Refused> {
-        let client = Client::new(self.socket(), Duration::from_secs(30));
+        let client = Client::new(self.socket(), Some(Duration::from_secs(30)));
         let asked = tokio::task::spawn_blocking(move || client.ask(&request)).await;
         asked.expect("no panic").expect("an answer").content
     }
@@ -195,7 +195,7 @@ fn liar(octets: &'static [u8]) -> (tempfile::TempDir, Client) {
         io::BufRead::read_line(&mut io::BufReader::new(&stream), &mut request).expect("a request");
         stream.write_all(octets).expect("an answer");
     });
-    (directory, Client::new(path, Duration::from_secs(30)))
+    (directory, Client::new(path, Some(Duration::from_secs(30))))
 }
 
 #[test]
@@ -219,9 +219,9 @@ fn a_list_that_is_cut_short_is_not_taken_for_the_whole() {
 fn a_broker_that_does_not_answer_in_time_is_told_from_one_that_is_not_there() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("warren.sock");
-    let nobody = Client::new(path.clone(), Duration::from_secs(1));
+    let nobody = Client::new(path.clone(), Some(Duration::from_secs(1)));
     assert!(matches!(nobody.ask(&Request::Ping {}), Err(AskError::Nobody { .. })));
     let _silent = StdListener::bind(&path).expect("a socket");
-    let late = Client::new(path, Duration::from_millis(20));
+    let late = Client::new(path, Some(Duration::from_millis(20)));
     assert!(matches!(late.ask(&Request::Ping {}), Err(AskError::Late { .. })));
 }

@@ -194,3 +194,42 @@ async fn a_tls_handshake_that_does_not_end_has_a_seat() {
     assert_eq!(answers_method(&mut next, HEADER).await, START);
     broker.running.shutdown().await;
 }
+
+/// Says `hello` and is turned away at once; gives what it hears.
+async fn turned_away_at_once(service: Service, hello: &[u8]) -> Vec<u8> {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");
+    let address = listener.local_addr().expect("an address");
+    let mut client = TcpStream::connect(address).await.expect("a connection");
+    client.write_all(hello).await.expect("sent");
+    let (stream, _) = listener.accept().await.expect("a client");
+    if !hello.is_empty() {
+        stream.readable().await.expect("octets");
+    }
+    turned_away::tell_at_once(service, &stream, 5);
+    drop(stream);
+    let mut heard = Vec::new();
+    let read = timeout(DEADLINE, client.read_to_end(&mut heard)).await.expect("an end");
+    read.expect("an orderly one");
+    heard
+}
+
+#[tokio::test]
+async fn where_there_is_no_time_the_words_are_said_at_once() {
+    const WHY: &[u8] = b"connection refused: node connection limit (5) is reached";
+    let says_why = |heard: &[u8]| heard.windows(WHY.len()).any(|words| words == WHY);
+    for hello in [&b"CONNECT\n\n\0"[..], b""] {
+        let heard = turned_away_at_once(Service::Stomp, hello).await;
+        assert!(heard.starts_with(b"ERROR\n") && says_why(&heard), "{heard:?}");
+    }
+    let heard = turned_away_at_once(Service::Amqp, HEADER).await;
+    // connection.close in a method frame.
+    assert_eq!(
+        (heard.first(), heard.get(7..11)),
+        (Some(&1), Some(&[0, 10, 0, 50][..])),
+        "{heard:?}"
+    );
+    assert!(says_why(&heard), "{heard:?}");
+    for hello in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"AMQP"] {
+        assert_eq!(turned_away_at_once(Service::Amqp, hello).await, b"", "{hello:?}");
+    }
+}

@@ -1,7 +1,8 @@
 //! Connections to the endpoint: few at a time, and none that does nothing.
 //!
 //! The endpoint asks for no login, so that a stranger may connect where it is opened to the network. He can
-//! hold [`CONNECTIONS_MAX`] connections for [`IDLE`] and no memory to speak of.
+//! hold as many connections as [`OpenFiles`](crate::settings::OpenFiles) has for visitors, each for [`IDLE`], and no
+//! memory to speak of.
 
 use std::future::Future as _;
 use std::io;
@@ -17,9 +18,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Connections that are open at the same time; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 64;
-
 /// A connection on which nothing moves for so long is closed. Longer than scrapers wait between two scrapes.
 const IDLE: Duration = Duration::from_secs(120);
 
@@ -31,8 +29,9 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    /// At most `visitors` connections are open at the same time; more wait to be accepted.
+    pub(super) fn new(listener: TcpListener, visitors: usize) -> Self {
+        Self { listener, permits: Arc::new(Semaphore::new(visitors)) }
     }
 }
 

@@ -9,7 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::problem::{Place, Problem};
 use super::sources::{Entry, Sources};
-use super::{Settings, keys, rules};
+use super::{Settings, keys, machine, rules};
 
 /// Settings in force, and where each came from.
 #[derive(Clone, Debug)]
@@ -47,6 +47,39 @@ impl Loaded {
 /// # Errors
 /// All problems, lowest layer first, in the order of the text.
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
+    match read(sources) {
+        (Some(loaded), problems) if problems.is_empty() => Ok(loaded),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// The same, and checks everything on this machine too: see [`machine::check`].
+///
+/// Where something is wrong with the settings themselves, the machine is asked about the values that somebody wrote
+/// and that are not complained about: a default may stand for one that could not be read.
+///
+/// # Errors
+/// All problems, in the same order.
+pub fn check_all(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
+    let (loaded, mut problems) = read(sources);
+    let found = loaded.as_ref().map(machine::check).unwrap_or_default();
+    let is_whole = problems.is_empty();
+    let known: Vec<_> = problems.iter().filter_map(|problem| problem.key.clone()).collect();
+    problems.extend(found.into_iter().filter(|problem| {
+        let is_known = problem.key.as_ref().is_some_and(|key| known.contains(key));
+        is_whole || (problem.place != Place::Default && !is_known)
+    }));
+    match loaded {
+        Some(loaded) if problems.is_empty() => Ok(loaded),
+        _ => {
+            sort(&mut problems);
+            Err(problems)
+        }
+    }
+}
+
+/// What can be made of the settings, and all that is wrong with them; `None` when nothing can be made of them.
+fn read(sources: &Sources) -> (Option<Loaded>, Vec<Problem>) {
     let (layers, mut problems) = sources.read();
     let mut figment = Figment::new();
     let mut origins = BTreeMap::new();
@@ -65,25 +98,30 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
         }
         figment = figment.merge(Values { name: layer.name, dict });
     }
-    match figment.extract::<Settings>() {
+    let loaded = match figment.extract::<Settings>() {
         Ok(settings) => {
             let loaded = Loaded { settings, files, origins };
             problems.extend(rules::check(&loaded));
-            if problems.is_empty() {
-                return Ok(loaded);
-            }
+            Some(loaded)
         }
         // Each value fits alone, so this is our fault; say it all the same.
-        Err(error) => problems.push(Problem {
-            key: None,
-            message: format!("the settings do not fit together: {error}"),
-            place: Place::Default,
-            help: None,
-        }),
-    }
-    // Values are tried after all files are read; the reader wants the order of the text.
+        Err(error) => {
+            problems.push(Problem {
+                key: None,
+                message: format!("the settings do not fit together: {error}"),
+                place: Place::Default,
+                help: None,
+            });
+            None
+        }
+    };
+    sort(&mut problems);
+    (loaded, problems)
+}
+
+/// Values are tried after all files are read; the reader wants the order of the text.
+fn sort(problems: &mut [Problem]) {
     problems.sort_by(|a, b| order(&a.place).cmp(&order(&b.place)));
-    Err(problems)
 }
 
 /// Files in the order of their paths and text, then variables, flags, and what was never written.
@@ -94,6 +132,7 @@ fn order(place: &Place) -> (u8, Option<(&std::path::Path, usize, usize)>) {
         Place::Variable(_) => (1, None),
         Place::Flag(_) => (2, None),
         Place::Default => (3, None),
+        Place::Process => (4, None),
     }
 }
 

@@ -10,13 +10,14 @@ use rustix::fs::{Access, access};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::layers::Loaded;
-use super::problem::Problem;
+use super::open_files::OPEN_FILES_MIN;
+use super::problem::{Place, Problem};
 use super::sections::TlsFiles;
 use super::units::Size;
 use crate::tls;
 
 /// Checks what the settings name on this machine: TLS files, the data directory, and the directory
-/// of the control socket.
+/// of the control socket; and that the process may open enough files.
 #[must_use]
 pub fn check(loaded: &Loaded) -> Vec<Problem> {
     let s = &loaded.settings;
@@ -32,12 +33,12 @@ pub fn check(loaded: &Loaded) -> Vec<Problem> {
         if tried.contains(&files) {
             continue;
         }
-        if let Err(error) = tls::server_config(&files) {
-            problems.push(loaded.problem(
-                &blamed(loaded, section, &error),
-                error.to_string(),
-                None,
-            ));
+        for error in tls::check(&files) {
+            let problem = loaded.problem(&blamed(loaded, section, &error), error.to_string(), None);
+            // Two listeners may share one of their files.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
         }
         tried.push(files);
     }
@@ -52,7 +53,23 @@ pub fn check(loaded: &Loaded) -> Vec<Problem> {
     {
         problems.push(loaded.problem("control.socket", why, None));
     }
+    problems.extend(too_few_files(open_files_limit_at_most()));
     problems
+}
+
+/// The problem of a process that may open `limit` files at most, if that is one.
+fn too_few_files(limit: u64) -> Option<Problem> {
+    let message = format!(
+        "the process may have {limit} open files; the broker needs {OPEN_FILES_MIN} at least"
+    );
+    let help =
+        "raise the limit: `ulimit -n`, or LimitNOFILE of the systemd unit; a connection takes one";
+    (limit < OPEN_FILES_MIN).then(|| Problem {
+        key: None,
+        message,
+        place: Place::Process,
+        help: Some(help.into()),
+    })
 }
 
 /// The key that names the file in `error`: in `section` if written there, else in `tls`.
@@ -134,6 +151,12 @@ pub fn open_files_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// The open files that this process may have once it has asked for them, as a broker does when it starts.
+#[must_use]
+pub fn open_files_limit_at_most() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 /// Raises the limit of open files as far as it may go without privileges, and returns it.
 ///
 /// The soft limit is low by tradition, for programs that use `select`; we do not.
@@ -179,6 +202,15 @@ mod tests {
         std::fs::write(&file, "").expect("a file");
         let refused = directory_usable(&file.join("below")).expect_err("a file in the way");
         assert!(refused.contains("file"), "{refused}");
+    }
+
+    #[test]
+    fn too_few_open_files_are_refused_in_words() {
+        assert_eq!(too_few_files(OPEN_FILES_MIN), None);
+        let said = too_few_files(64).expect("too few").to_string();
+        for words in ["64 open files", "needs 96", "ulimit -n", "LimitNOFILE"] {
+            assert!(said.contains(words), "{words} in {said}");
+        }
     }
 
     #[test]

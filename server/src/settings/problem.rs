@@ -34,6 +34,8 @@ pub enum Place {
     Variable(String),
     /// A flag of the command line, without its value.
     Flag(String),
+    /// Not among the settings: the limits of the process.
+    Process,
 }
 
 /// A spot in a settings file.
@@ -121,6 +123,7 @@ impl fmt::Display for Place {
             Self::File(path) => path.display().fmt(f),
             Self::Variable(name) => write!(f, "environment variable {name}"),
             Self::Flag(flag) => f.write_str(flag),
+            Self::Process => f.write_str("the limits of this process"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::layers::Loaded;
+use super::open_files::OpenFiles;
 use super::problem::Problem;
 use super::units::{ConnectionLimit, Size, TimeSpan};
 use super::{Durability, ListenerTls, Settings};
@@ -339,11 +340,12 @@ pub fn warnings(s: &Settings, open_files: u64) -> Vec<String> {
         );
     }
     if let ConnectionLimit::Count(count) = s.limits.connections
-        && u64::from(count) >= open_files
+        && let room = OpenFiles::new(open_files).room()
+        && count > room
     {
         warnings.push(format!(
             "limits.connections is {count} but the process may have only {open_files} open files \
-             (LimitNOFILE)"
+             (LimitNOFILE): beside its own there is room for {room} connections, and no more are let in"
         ));
     }
     warnings

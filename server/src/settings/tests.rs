@@ -140,13 +140,49 @@ fn the_machine_is_asked_about_files_and_directories() {
     for says in [
         "TLS certificate /nowhere/c.pem: cannot be read",
         "DIR/warren.toml:1:19",
+        "TLS key /nowhere/k.pem: cannot be read",
+        "DIR/warren.toml:2:11",
         "DIR/occupied is not a directory",
         "--set data_dir",
     ] {
         assert!(problems.contains(says), "no {says:?} in:\n{problems}");
     }
-    assert_eq!(problems.matches("TLS").count(), 1, "the common files are tried once:\n{problems}");
+    assert_eq!(problems.matches("TLS").count(), 2, "the common files are tried once:\n{problems}");
     assert!(check_all(&desk.sources).is_err());
+}
+
+#[test]
+fn the_machine_is_asked_though_settings_are_wrong() {
+    let desk = Desk::new(
+        "amqp.channel_max = 0\ntls.certificate = \"/nowhere/c.pem\"\ntls.key = \"/nowhere/k.pem\"\n",
+    );
+    fs::write(desk.path("occupied"), "").expect("a file");
+    let data_dir = desk.path("occupied").display().to_string();
+    let desk = desk.set(&format!("data_dir={data_dir}")).set("stomp.trailing_lf=maybe");
+    let problems = check_all(&desk.sources).expect_err("much is wrong");
+    let places: Vec<String> = problems.iter().map(|problem| problem.place.to_string()).collect();
+    let file = desk.path("warren.toml").display().to_string();
+    assert_eq!(
+        places,
+        [
+            format!("{file}:1:20"),
+            format!("{file}:2:19"),
+            format!("{file}:3:11"),
+            "--set stomp.trailing_lf".into(),
+            "--set data_dir".into(),
+        ],
+        "{}",
+        said(&problems, desk.directory.path())
+    );
+}
+
+#[test]
+fn the_machine_is_not_asked_about_what_could_not_be_read() {
+    // The default of data_dir is nobody's wish here, and the certificate is complained about already.
+    let desk = Desk::new("data_dir = 5\n[tls]\ncertificate = \"/nowhere/c.pem\"\n");
+    let problems = check_all(&desk.sources).expect_err("two are wrong");
+    let keys: Vec<_> = problems.iter().filter_map(|problem| problem.key.as_deref()).collect();
+    assert_eq!(keys, ["data_dir", "tls.certificate"]);
 }
 
 #[test]
@@ -154,7 +190,7 @@ fn good_settings_pass_all_checks_and_make_nothing() {
     let desk = Desk::new("");
     let data_dir = desk.path("not/yet/there");
     let desk = desk.set(&format!("data_dir={}", data_dir.display()));
-    let settings = check_all(&desk.sources).expect("all is well");
+    let settings = check_all(&desk.sources).expect("all is well").settings;
     assert_eq!(settings.data_dir, data_dir);
     assert!(!desk.path("not").exists());
 }

@@ -280,24 +280,10 @@ human!(Memory);
 /// How many connections there may be: a number, or `"auto"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionLimit {
-    /// Four fifths of the open files that the process may have.
+    /// Four fifths of the open files that the process may have; fewer if the broker needs more for itself.
     Auto,
     /// This many, at least 1.
     Count(u32),
-}
-
-impl ConnectionLimit {
-    /// The number of connections when the process may have `open_files` descriptors; at least 1.
-    #[must_use]
-    pub fn resolve(self, open_files: u64) -> u32 {
-        match self {
-            Self::Auto => {
-                let share = open_files.saturating_mul(4) / 5;
-                u32::try_from(share).unwrap_or(u32::MAX).max(1)
-            }
-            Self::Count(count) => count,
-        }
-    }
 }
 
 impl fmt::Display for ConnectionLimit {

@@ -35,8 +35,6 @@ const SETTLED: usize = 6;
 #[derive(Debug)]
 pub(crate) struct KnownQueue {
     pub(crate) name: &'static str,
-    /// How the store calls it.
-    pub(crate) id: u64,
     pub(crate) producer: u32,
 }
 
@@ -105,7 +103,7 @@ async fn make() -> Template {
     let live = publishers.iter().map(|one| one.confirmed() - &settled).collect();
     broker.kill().await;
     let store = inspect(&place);
-    let queues = identified(&store);
+    let queues = (0..).zip(QUEUES).map(|(producer, name)| KnownQueue { name, producer }).collect();
     let (used_logs, used_segments) = (used(&store, "log"), used(&store, "segment"));
     let data_dir = place.data_dir;
     Template { data_dir, queues, live, used_logs, used_segments, _directory: directory }
@@ -136,14 +134,6 @@ fn inspect(place: &Place) -> Value {
     command.args(["store", "inspect", "--formatter", "json"]).arg(copy.path());
     let said = command.output().unwrap();
     serde_json::from_slice(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
-}
-
-fn identified(store: &Value) -> Vec<KnownQueue> {
-    let known = store["queues"].as_array().unwrap();
-    let id_of =
-        |name: &str| known.iter().find(|queue| queue["name"] == name).unwrap()["id"].as_u64();
-    let queues = (0..).zip(QUEUES);
-    queues.map(|(producer, name)| KnownQueue { name, id: id_of(name).unwrap(), producer }).collect()
 }
 
 /// The files of a kind that hold something.

@@ -13,7 +13,7 @@ EXAMPLES:
   warren ctl set_permissions -p / alice '^app\\.' '.*' '.*'
   warren ctl --data-dir /srv/warren status
 
-Exit codes: 0 done, 64 wrong usage, 65 wrong data, 67 no such user, 69 no broker or refused, 70 it
+Exit codes: 0 done, 64 wrong usage, 65 wrong data, 67 no such user, 69 no broker or refused, 70 it \
 contradicts what is there, 75 too late, 78 wrong settings.";
 
 /// Ask or tell a running broker something, in the manner of rabbitmqctl.
@@ -45,10 +45,13 @@ pub(super) struct Common {
     /// No header above tables
     #[arg(long, global = true)]
     no_table_headers: bool,
+    /// Say what would be done and do nothing
+    #[arg(long, global = true)]
+    pub(super) dry_run: bool,
     /// How results look
     #[arg(long, global = true, value_enum, default_value = "table", value_name = "FORMAT")]
     pub(super) formatter: Format,
-    /// How long to wait for the answer, in seconds [default: 60; await_startup: 300]
+    /// How long to wait for the answer, in seconds; 0 is no limit [default: 60; await_startup: 300]
     #[arg(short, long, global = true, value_name = "SECONDS")]
     pub(super) timeout: Option<u64>,
     /// Taken for the sake of scripts and not used: the broker of this machine is asked, whatever
@@ -143,6 +146,15 @@ pub(super) enum Command {
     ListQueues {
         #[command(flatten)]
         vhost: Vhost,
+        /// Those of nodes that are down: none, since there is one node
+        #[arg(long)]
+        offline: bool,
+        /// Those of nodes that run: all of them
+        #[arg(long)]
+        online: bool,
+        /// Those of this node: all of them
+        #[arg(long)]
+        local: bool,
         #[command(flatten)]
         columns: Columns,
     },

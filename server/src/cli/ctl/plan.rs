@@ -10,6 +10,8 @@ use crate::control::protocol::{Clients, Kind, Password, Request};
 pub(super) enum Show {
     /// A table.
     Rows,
+    /// A table without the rows.
+    Header,
     /// That it was done goes without saying.
     Nothing,
     /// That it was done is worth a sentence.
@@ -53,15 +55,21 @@ impl Plan {
         read_password: impl FnOnce() -> Result<String, Failure>,
     ) -> Result<Self, Failure> {
         let own = str::to_owned;
-        let seconds = client.timeout().as_secs();
         match command {
-            Command::ListQueues { vhost, columns } => {
+            Command::ListQueues { vhost, offline, online, local, columns } => {
+                let timeout = client.timeout().map_or_else(
+                    || "infinity".to_owned(),
+                    |timeout| format!("{}.0 seconds", timeout.as_secs()),
+                );
                 let line = format!(
-                    "Timeout: {seconds}.0 seconds ...\nListing queues for vhost {} ...\n",
+                    "Timeout: {timeout} ...\nListing queues for vhost {} ...\n",
                     vhost.name
                 );
                 let request = list(Kind::Queues, Some(&vhost.name), &columns.columns);
-                Self::new(request, Show::Rows, move |_| line.clone())
+                // There is one node. It answers, so that none of its queues is down.
+                let none = *offline && !*online && !*local;
+                let show = if none { Show::Header } else { Show::Rows };
+                Self::new(request, show, move |_| line.clone())
             }
             Command::ListExchanges { vhost, columns } => Self::list(
                 list(Kind::Exchanges, Some(&vhost.name), &columns.columns),
@@ -107,11 +115,14 @@ impl Plan {
                 format!("Status of node {node} ...\n")
             }),
             Command::Ping => {
-                let milliseconds = client.timeout().as_millis();
+                let timeout = client.timeout().map_or_else(
+                    || "infinity".to_owned(),
+                    |timeout| format!("{} ms", timeout.as_millis()),
+                );
                 Self::new(Request::Ping {}, Show::Pong, move |node| {
                     format!(
                         "Will ping {node}. This only checks that the broker answers on its control socket. \
-                         Timeout: {milliseconds} ms.\n"
+                         Timeout: {timeout}.\n"
                     )
                 })
             }

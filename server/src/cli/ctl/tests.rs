@@ -1,7 +1,6 @@
 //! What is understood, how answers look, and that nothing a broker says can hurt a terminal.
 
 use super::*;
-use crate::control::client::Rows;
 
 fn parsed(line: &str) -> Cli {
     let words = std::iter::once("warren ctl").chain(line.split_whitespace());
@@ -15,7 +14,7 @@ fn refused(line: &str) -> String {
 }
 
 fn request(line: &str) -> (Request, String) {
-    let client = Client::new("/nowhere".into(), Duration::from_secs(60));
+    let client = Client::new("/nowhere".into(), Some(Duration::from_secs(60)));
     let typed = || Ok("typed".to_owned());
     let plan = Plan::of(&parsed(line).command, &client, typed).expect("a plan");
     (plan.request, (plan.banner)("warren@host"))
@@ -63,12 +62,51 @@ fn options_stand_before_the_command_or_behind_it() {
 #[test]
 fn an_option_without_meaning_is_refused_not_ignored() {
     assert!(refused("ping -p /").contains("'-p'"));
-    assert!(refused("list_queues --online").contains("'--online'"));
+    assert!(refused("list_exchanges --online").contains("'--online'"));
     assert!(refused("close_all_connections --global -p / bye").contains("cannot be used with"));
     assert!(refused("list_queues --formatter erlang").contains("pretty_table"));
     assert!(refused("lst_queues").contains("list_queues"));
     assert!(refused("set_permissions bob a b").contains("<READ>"));
     assert!(refused("").contains("EXAMPLES:"));
+}
+
+#[test]
+fn a_list_of_queues_can_be_of_this_node_or_of_those_that_are_down() {
+    let show = |line: &str| {
+        let client = Client::new("/nowhere".into(), None);
+        Plan::of(&parsed(line).command, &client, || Ok(String::new())).expect("a plan").show
+    };
+    for all in ["", "--online", "--local", "--online --offline", "--local --offline"] {
+        assert_eq!(show(&format!("list_queues {all}")), Show::Rows, "{all}");
+    }
+    assert_eq!(show("list_queues --offline"), Show::Header, "no other node has a queue");
+}
+
+#[test]
+fn no_time_is_no_limit() {
+    let words = ["-t", "0", "--socket", "/nowhere/s", "list_queues"].map(OsString::from);
+    let cli = Cli::try_parse_from(std::iter::once("warren ctl".into()).chain(words));
+    let cli = cli.expect("a command");
+    let client = client(&cli).expect("a client");
+    assert_eq!(client.timeout(), None);
+    let plan = Plan::of(&cli.command, &client, || Ok(String::new())).expect("a plan");
+    assert_eq!((plan.banner)("n"), "Timeout: infinity ...\nListing queues for vhost / ...\n");
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do_and_asks_nobody() {
+    let said = |line: &str| {
+        converse(
+            &format!("--socket /nowhere/s --dry-run {line}")
+                .split(' ')
+                .map(OsString::from)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let expected = Said { out: "Adding user \"bob\" ...\n".into(), ..Said::default() };
+    assert_eq!(said("add_user bob"), expected, "without a password, which it does not ask for");
+    assert_eq!(said("-q delete_vhost v"), Said::default());
+    assert_eq!(said("delete_vhost").code, exit::USAGE);
 }
 
 #[test]

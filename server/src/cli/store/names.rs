@@ -9,6 +9,8 @@ use broker_core::definitions::queue_of;
 use broker_core::name::{QueueName, VhostName};
 use broker_core::storage::Inspection;
 
+use crate::store::called;
+
 /// Virtual host and name of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
@@ -40,9 +42,7 @@ impl QueueNames {
     /// The queue in words: its name, or `#<number>`.
     pub(super) fn in_words(&self, id: u64) -> String {
         match self.get(id) {
-            Some(Named { vhost, queue }) => {
-                format!("queue {} in {}", printable(queue.as_str()), printable(vhost.as_str()))
-            }
+            Some(Named { vhost, queue }) => called(queue, vhost),
             None => format!("queue #{id}"),
         }
     }
@@ -51,16 +51,4 @@ impl QueueNames {
 fn name_of(key: &[u8], value: &[u8]) -> Option<(u64, Named)> {
     let (id, vhost, queue) = queue_of(key, value)?;
     Some((id.0, Named { vhost, queue }))
-}
-
-/// Escapes what a terminal would obey, and what would end a cell.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            letter if letter.is_control() => shown.extend(letter.escape_default()),
-            letter => shown.push(letter),
-        }
-    }
-    shown
 }

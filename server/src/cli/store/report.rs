@@ -12,7 +12,8 @@ use broker_core::storage::{
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::names::{Named, QueueNames, printable};
+use super::names::{Named, QueueNames};
+use crate::store::printable;
 
 /// What a command has done besides listing damage.
 pub(super) enum Verdict {
@@ -305,27 +306,9 @@ pub(super) fn damage_json(
     document
 }
 
-/// File, what is wrong, the queues and messages lost, and where the octets are now.
+/// With the names that queues have.
 fn damage_line(damage: &Damage, names: &QueueNames) -> String {
-    let mut line = if damage.file.as_os_str().is_empty() {
-        damage.detail.clone()
-    } else {
-        format!("{}: {}", damage.file.display(), damage.detail)
-    };
-    for lost in &damage.lost {
-        let LostMessages { queue, range, count, certain } = lost;
-        let word = if *certain { "lost" } else { "possibly lost" };
-        line.push_str(&format!("; {word}: {}, ", names.in_words(*queue)));
-        let numbers = match range.first == range.last {
-            true => format!("message {}", range.first),
-            false => format!("messages {} to {} ({count} of them)", range.first, range.last),
-        };
-        line.push_str(&numbers);
-    }
-    if let Some(path) = &damage.quarantined {
-        line.push_str(&format!("; kept in {}", path.display()));
-    }
-    printable(&line)
+    printable(&damage.in_words(|id| names.in_words(id)))
 }
 
 fn damage_values(damage: &[Damage], names: &QueueNames) -> Vec<Value> {

@@ -84,10 +84,6 @@ fn connections_are_counted_or_follow_the_open_files() {
     assert_eq!(read("\"auto\""), Ok(ConnectionLimit::Auto));
     assert_eq!(read("5000"), Ok(ConnectionLimit::Count(5000)));
     assert_eq!(read("\"5000\""), Ok(ConnectionLimit::Count(5000)));
-    assert_eq!(ConnectionLimit::Auto.resolve(1000), 800);
-    assert_eq!(ConnectionLimit::Auto.resolve(1), 1);
-    assert_eq!(ConnectionLimit::Auto.resolve(u64::MAX), u32::MAX);
-    assert_eq!(ConnectionLimit::Count(7).resolve(1000), 7);
     refused::<ConnectionLimit>("0", "out of range");
     refused::<ConnectionLimit>("\"many\"", "neither a number nor");
 }
