@@ -11,10 +11,10 @@ use crate::arguments::Arguments;
 use crate::consumer::ConnectionId;
 use crate::dead_letter::DeadLetters;
 use crate::definitions::{Changes, Definition, DurableQueue};
-use crate::log::Log;
+use crate::log::{Log, LogPosition};
 use crate::name::{QueueName, UserName, VhostName};
 use crate::queue::{Found, QueueId};
-use crate::storage::{Recovered, RecoveredQueue, StorageError};
+use crate::storage::{Health, Recovered, RecoveredQueue, StorageError};
 use crate::vhost::{QueueIds, VirtualHost};
 
 /// Everything that connections share.
@@ -29,6 +29,8 @@ pub struct Broker {
     vhosts: RwLock<HashMap<VhostName, Arc<VirtualHost>>>,
     queue_ids: Arc<QueueIds>,
     connection_ids: AtomicU64,
+    /// Where the log ended when everything in it had been found.
+    found_up_to: AtomicU64,
 }
 
 /// Why a virtual host is not added or deleted.
@@ -77,6 +79,7 @@ impl Broker {
             vhosts: RwLock::default(),
             queue_ids: Arc::default(),
             connection_ids: AtomicU64::new(1),
+            found_up_to: AtomicU64::new(0),
         }
     }
 
@@ -134,7 +137,22 @@ impl Broker {
         for queue in nameless {
             self.restore_nameless(queue, default_vhost, now, &mut restored);
         }
+        // Relaxed: nobody is served yet.
+        self.found_up_to.store(self.log.appended_up_to().0, Ordering::Relaxed);
         restored
+    }
+
+    /// Where the log has to come before a reply that speaks for `position` may be sent. On a full disk the end of the
+    /// log that a restart has found may not be written again, for as long as the disk is full; whoever asks for what was
+    /// found is not kept waiting for that: it is there, as it was before.
+    #[must_use]
+    pub fn reply_position(&self, position: LogPosition) -> LogPosition {
+        // Relaxed: set before anybody asks.
+        let was_found = position.0 <= self.found_up_to.load(Ordering::Relaxed);
+        match self.log.health() {
+            Health::DiskFull if was_found => LogPosition::START,
+            _ => position,
+        }
     }
 
     fn restore_one(

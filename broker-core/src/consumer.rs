@@ -47,7 +47,7 @@ pub struct Subscription {
     pub slot: u32,
     /// Its tag, for lists.
     pub tag: Arc<str>,
-    /// Its channel's name, for lists.
+    /// Its channel's name: for lists, and to tell which consumers are on one channel.
     pub channel: Arc<str>,
     /// Deliveries need no acknowledgement.
     pub no_ack: bool,

@@ -73,6 +73,10 @@ pub(crate) trait Session {
     /// Octets were written to the peer.
     fn on_written(&mut self, count: usize);
 
+    /// The peer sends nothing more; it may still read. Whatever it was promised is written, and then the connection
+    /// ends: [`want`](Self::want) asks for nothing but that from now on.
+    fn on_end(&mut self);
+
     /// The peer is gone, or the connection failed. Frees everything.
     fn on_closed(&mut self, error: Option<&std::io::Error>);
 
@@ -204,7 +208,10 @@ impl<S: Session + Unpin, T: AsyncRead + AsyncWrite + Unpin> Driver<S, T> {
                 Want::Pause => {}
                 Want::Read => match self.poll_read(cx)? {
                     Read::Some => continue,
-                    Read::End => return Poll::Ready(Ok(())),
+                    Read::End => {
+                        self.session.on_end();
+                        continue;
+                    }
                     Read::Wait => {}
                 },
             }

@@ -231,9 +231,20 @@ async fn run(case: Case) {
     let broker = WarrenProcess::start_at(&place, &SETTINGS).await;
     let mut peer = broker.amqp().await;
     declare_durable(&mut peer, "work").await;
-    let found = drained(&mut peer, "work").await;
+    let mut found = drained(&mut peer, "work").await;
+    // Where the definition of the queue was lost, its messages are in one with another name.
+    for queue in [log, broker.log()].iter().flat_map(|log| recovered_queues(log)) {
+        found.extend(drained(&mut peer, &queue).await);
+    }
     damage.extend(damage_in(&broker.log()));
     known.check(&found, &damage);
+}
+
+/// Queues of which a log says that their definitions were lost.
+fn recovered_queues(log: &str) -> BTreeSet<String> {
+    let names = log.split("queue=warren.recovered-").skip(1);
+    let number = |rest: &str| rest.split_whitespace().next().map(str::to_owned);
+    names.filter_map(number).map(|number| format!("warren.recovered-{number}")).collect()
 }
 
 #[test]

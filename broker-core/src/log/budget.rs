@@ -1,7 +1,7 @@
 //! Memory for messages that the log holds too: one allowance for all queues.
 //!
-//! A queue keeps the first messages of its backlog in memory and leaves the others to the log. How many it may keep
-//! is bounded for each queue and, here, for all of them together. Transient messages have no other place and are
+//! A queue keeps the first messages of its backlog in memory, and some of those that consumers have, and leaves the
+//! others to the log. How many it may keep is bounded for each queue and, here, for all of them together. Transient messages have no other place and are
 //! not counted: the memory alarm looks after those.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -138,7 +138,7 @@ impl Queue {
         } else {
             state.unacked += taken as u64;
             state.unacked_bytes += taken_bytes;
-            state.ready.handed_out(staying);
+            state.ready.charge_outstanding(staying);
         }
         if let Some(highest) = highest {
             self.note_handed_out(state, highest);

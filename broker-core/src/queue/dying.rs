@@ -4,8 +4,9 @@
 //! queue. If the log takes no messages just then, because the disk is full, it is *stranded*: it waits with its queue
 //! and is tried again by the sweep. A queue with many of those reads no more of its backlog, so that they stay few.
 //!
-//! Of a message that a consumer rejects, only the log may have more than its place. It is *doomed*: it waits until it has
-//! been read, and what dies meanwhile waits behind it, so that dead letters arrive in the order in which they died.
+//! What died and has to be read before it can be passed on, because a consumer had it and only the log has more of it than
+//! its place, is *doomed*. What dies behind it, of whatever, waits in the same line, without its body if the log has it:
+//! dead letters arrive in the order in which they died.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -65,11 +66,24 @@ pub(super) struct Doomed {
     line: VecDeque<(Outstanding, DeathReason)>,
     /// Octets of the bodies.
     bytes: u64,
+    /// Some have just been read and are on their way out; what dies meanwhile waits behind them.
+    passing: bool,
 }
 
 impl Doomed {
+    /// Whether what dies now may be passed on at once.
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty()
+        self.line.is_empty() && !self.passing
+    }
+
+    /// Whether the line can go on, by reading if need be.
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.line.is_empty() && !self.passing
+    }
+
+    /// What was on its way has arrived.
+    pub(super) const fn passed(&mut self) {
+        self.passing = false;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -113,7 +127,7 @@ impl Doomed {
 
     /// Messages with numbers in `range` have been read: `entries` are all that were there, by number. Gives those that can
     /// be passed on now. What was not there is in the log's damage report.
-    pub(super) fn dressed(
+    pub(super) fn read_back(
         &mut self,
         entries: &[Entry],
         range: &Range<u64>,
@@ -136,6 +150,7 @@ impl Doomed {
             }
             self.bytes -= body_len;
         }
+        self.passing |= !ready.is_empty();
         ready
     }
 }

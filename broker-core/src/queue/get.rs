@@ -80,7 +80,7 @@ impl Queue {
         if !no_ack {
             state.unacked += 1;
             state.unacked_bytes += body_len as u64;
-            state.ready.handed_out(allowance.used());
+            state.ready.charge_outstanding(allowance.used());
         } else if entry.logged {
             state.scratch.settled.push(entry.seq);
         }

@@ -17,7 +17,7 @@ use crate::storage::{self, MessageBlock};
 /// Octets of one read, when many messages are wanted.
 const LOAD_OCTETS: usize = 256 * 1024;
 
-/// Reads for one queue before another has its turn.
+/// Reads for one queue before another has its turn; of messages to be dead-lettered there may be as many within each.
 const LOADS_IN_A_ROW: usize = 8;
 
 /// How long a `basic.get` waits for what is to be read.
@@ -98,7 +98,8 @@ impl Queue {
         for turn in 0..LOADS_IN_A_ROW {
             let mut state = self.state.lock();
             let mut effects = Effects::default();
-            let read = self.load(&mut state) & self.load_doomed(&mut state, &mut effects);
+            let read_ready = self.load(&mut state);
+            let read = self.load_doomed(&mut state, &mut effects) && read_ready;
             // As when messages enter: consumers go first, and then the queue may be too long. It may have become so
             // while its head was away.
             while self.dispatch(&mut state, now, &mut effects) {
@@ -115,6 +116,7 @@ impl Queue {
                 Some(home) => home.carry_out(self, &mut effects, now),
                 None => effects.abandon(),
             }
+            self.doomed_passed();
             if !read {
                 result = Loaded::Failed;
             }
@@ -123,6 +125,13 @@ impl Queue {
             }
         }
         result
+    }
+
+    /// Dead letters that were read have arrived: what has died meanwhile has its turn.
+    fn doomed_passed(&self) {
+        let mut state = self.state.lock();
+        state.doomed.passed();
+        self.load_if_wanted(&mut state);
     }
 
     /// Reads one block while the caller waits, or waits until somebody else has.
@@ -173,8 +182,8 @@ impl Queue {
         let Ok(block) = read else { return false };
         if bare.is_some() {
             let next = block.as_ref().map_or(next_seq, |block| block.next);
-            let mut entries = self.known_entries(state, block.as_ref());
-            state.ready.dressed(&mut entries, from..next);
+            let mut entries = self.read_again(state, block.as_ref());
+            state.ready.read_back(&mut entries, from..next);
             return true;
         }
         let (is_from, is_until) = state.ready.away_range();
@@ -193,6 +202,12 @@ impl Queue {
                 }
                 let mut strange = Vec::new();
                 let mut entries = self.entries_of(state, &block, &mut strange);
+                if !state.returns.is_empty() {
+                    // From now on they know by themselves.
+                    for entry in &entries {
+                        state.returns.remove(&entry.seq);
+                    }
+                }
                 for found in &strange {
                     state.ready.lost(found.seq, found.body.len());
                 }
@@ -210,24 +225,27 @@ impl Queue {
     fn load_doomed(&self, state: &mut MutexGuard<'_, State>, effects: &mut Effects) -> bool {
         // Those that died together go on together, if they are not very many.
         for _ in 0..LOADS_IN_A_ROW {
-            let Some(from) = state.doomed.first().filter(|_| state.wants_doomed()) else {
+            if !state.wants_doomed() && effects.dead.is_empty() {
                 break;
-            };
+            }
+            // What stands in front and is in memory needs no reading.
+            effects.dead.append(&mut state.doomed.read_back(&[], &(0..0)));
+            let Some(from) = state.doomed.first() else { break };
             let next_seq = state.next_seq;
             let octets = state.doomed.octets_ahead(LOAD_OCTETS);
             let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
             let Ok(block) = read else { return false };
             // What was published meanwhile is not in it.
             let next = block.as_ref().map_or(next_seq, |block| block.next);
-            let entries = self.known_entries(state, block.as_ref());
-            effects.dead.append(&mut state.doomed.dressed(&entries, &(from..next)));
+            let entries = self.read_again(state, block.as_ref());
+            effects.dead.append(&mut state.doomed.read_back(&entries, &(from..next)));
         }
         true
     }
 
     /// The messages of a block that is read for some of them, which have been read before: what is strange in it is met
     /// when its turn comes.
-    fn known_entries(&self, state: &mut State, block: Option<&MessageBlock>) -> Vec<Entry> {
+    fn read_again(&self, state: &mut State, block: Option<&MessageBlock>) -> Vec<Entry> {
         let read = |block| self.entries_of(state, block, &mut Vec::new());
         block.map(read).unwrap_or_default()
     }
@@ -266,7 +284,7 @@ impl Queue {
                 super::NEVER => super::NEVER,
                 ttl => (ttl + published_at).saturating_sub(age),
             };
-            let returns = state.returns.remove(&found.seq).unwrap_or(0);
+            let returns = state.returns.get(&found.seq).copied().unwrap_or(0);
             Some(Entry {
                 message: stored.message,
                 seq: found.seq,
@@ -283,6 +301,6 @@ impl Queue {
 impl State {
     /// Whether messages have to be read to be dead-lettered.
     fn wants_doomed(&self) -> bool {
-        self.doomed.first().is_some() && !self.stranded.is_full() && !self.deleted
+        self.doomed.can_go_on() && !self.stranded.is_full() && !self.deleted
     }
 }

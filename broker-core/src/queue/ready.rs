@@ -53,7 +53,7 @@ pub(super) struct Ready {
     resident: u64,
     /// The same of those that consumers have.
     outstanding: u64,
-    /// Of those, what the budget knows of.
+    /// Of both, what the budget knows of.
     charged: u64,
     budget: Arc<Budget>,
 }
@@ -220,13 +220,16 @@ impl Ready {
         })
     }
 
-    /// Consumers have so many more octets of logged messages, or, when they have settled some, so many fewer.
-    pub(super) fn handed_out(&mut self, octets: u64) {
+    /// Consumers have so many more octets of logged messages in memory.
+    pub(super) fn charge_outstanding(&mut self, octets: u64) {
         self.outstanding += octets;
+        self.charge();
     }
 
-    pub(super) fn settled(&mut self, octets: u64) {
+    /// They have settled so many.
+    pub(super) fn release_outstanding(&mut self, octets: u64) {
         self.outstanding = self.outstanding.saturating_sub(octets);
+        self.charge();
     }
 
     /// A message is back of which only the log has more than its place.
@@ -238,7 +241,7 @@ impl Ready {
 
     /// Messages with numbers in `range` have been read, among them bare ones: `entries` are all that were there. Leaves
     /// `entries` empty. What was not there is in the log's damage report.
-    pub(super) fn dressed(&mut self, entries: &mut Vec<Entry>, range: Range<u64>) {
+    pub(super) fn read_back(&mut self, entries: &mut Vec<Entry>, range: Range<u64>) {
         entries.retain_mut(|entry| {
             let Some(bare) = self.bare.remove(&entry.seq) else { return false };
             self.bytes -= u64::from(bare.body_len);

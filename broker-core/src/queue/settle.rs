@@ -23,7 +23,6 @@ impl Queue {
     pub(super) fn forget(&self, entries: &[Outstanding]) -> bool {
         let mut state = self.state.lock();
         state.forget_unacked(entries);
-        state.ready.charge();
         state.deleted
     }
 
@@ -83,6 +82,6 @@ impl State {
         let bytes: u64 = entries.iter().map(|entry| u64::from(entry.body_len)).sum();
         self.unacked = self.unacked.saturating_sub(entries.len() as u64);
         self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes);
-        self.ready.settled(entries.iter().map(Outstanding::charged).sum());
+        self.ready.release_outstanding(entries.iter().map(Outstanding::charged).sum());
     }
 }

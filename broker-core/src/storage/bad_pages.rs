@@ -344,7 +344,7 @@ impl FileWithBadPages {
                     answer => return answer,
                 }
             }
-            // Relaxed: it changes between two phases of one thread.
+            // Relaxed: it changes before the store's threads start.
             let verdict = match self.is_in_time.load(Ordering::Relaxed) {
                 true => Page::InDoubt { failed: 0, rested: Duration::ZERO },
                 false => Page::GivenUp,

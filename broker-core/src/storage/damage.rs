@@ -206,7 +206,7 @@ impl Engine {
         )
     }
 
-    /// The same where a stretch of the log is gone, and no octets are left to keep.
+    /// Reports and settles messages that lay in a stretch of the log that is gone: no octets are left to keep.
     pub(super) fn name_missing(&self, lost: Vec<LostMessages>) {
         if lost.is_empty() || self.damage.lock().iter().any(|known| known.lost == lost) {
             return;

@@ -191,19 +191,22 @@ fn await_commit(engine: &Engine, stop: &AtomicBool) -> Wanted {
 fn maintenance_loop(engine: &Engine, stop: &AtomicBool) {
     let mut scrubbed = Instant::now();
     while !stop.load(Ordering::Acquire) {
-        let did = engine.maintain_step();
-        engine.note_background(did.as_ref().err());
+        // A poisoned store writes nothing any more; reading goes on, and with it the doubts about bad pages.
+        let is_poisoned = engine.state.lock().poisoned.is_some();
+        let did = if is_poisoned { Ok(false) } else { engine.maintain_step() };
+        if !is_poisoned {
+            engine.note_background(did.as_ref().err());
+        }
         let now = Instant::now();
         engine.reread_step(now - scrubbed);
-        engine.scrub_step(now - scrubbed);
+        if !is_poisoned {
+            engine.scrub_step(now - scrubbed);
+        }
         scrubbed = now;
         if matches!(did, Ok(true)) {
             continue;
         }
         let mut state = engine.state.lock();
-        if state.poisoned.is_some() {
-            return;
-        }
         if !stop.load(Ordering::Acquire) {
             engine.maintenance_wanted.wait_for(&mut state, LOOK_AGAIN);
         }

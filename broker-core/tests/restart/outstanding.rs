@@ -7,6 +7,7 @@ use broker_core::arguments::Value;
 use broker_core::consumer::{ConsumerId, Outstanding};
 use broker_core::log::Log as _;
 use broker_core::queue::{Effects, Queue};
+use broker_core::storage::sim_fs::SimFs;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt as _, SeedableRng as _};
@@ -98,6 +99,47 @@ fn rejected_messages_are_dead_lettered_in_the_order_in_which_they_were_rejected(
     // And are gone from where they died.
     let node = node.kill();
     assert_eq!(node.queue("q").depth().ready, 0);
+}
+
+#[test]
+fn many_queues_that_are_never_acknowledged_stay_within_the_memory_for_messages() {
+    const BUDGET: u64 = 1 << 20;
+    let node = Node::start(SimFs::new(), BUDGET);
+    for number in 0..40 {
+        let queue = node.declare(&format!("q{number}"), &[]);
+        let (hand, _) = subscribe(&queue, usize::MAX / 2);
+        node.publish(&queue, numbered(200, 1024), PERSISTENT);
+        wait_for(|| hand.got.lock().len() == 200);
+    }
+    let used = node.log.budget().used();
+    // The last one that found some left may have gone beyond it.
+    assert!((BUDGET..=BUDGET + KEPT_MAX).contains(&used), "{used} octets of {BUDGET}");
+}
+
+#[test]
+fn what_comes_back_again_after_a_restart_has_come_back_twice() {
+    const ALL: usize = 6_000;
+    // More than memory keeps of those that are outstanding, so that some come back bare.
+    const SOME: usize = 2_000;
+    let node = Node::new();
+    let queue = node.declare("q", &[]);
+    let (hand, id) = subscribe(&queue, usize::MAX / 2);
+    node.publish(&queue, numbered(ALL, 8), PERSISTENT);
+    wait_for(|| hand.got.lock().len() == ALL);
+    queue.cancel(id, 0, &mut Effects::default());
+    give_back(&node, &queue, std::mem::take(&mut *hand.got.lock()));
+    let node = node.restart();
+    let queue = node.queue("q");
+    let (hand, id) = subscribe(&queue, SOME);
+    wait_for(|| hand.got.lock().len() == SOME);
+    queue.cancel(id, 0, &mut Effects::default());
+    give_back(&node, &queue, std::mem::take(&mut *hand.got.lock()));
+    let (hand, _) = subscribe(&queue, usize::MAX / 2);
+    wait_for(|| hand.got.lock().len() == ALL);
+    for (number, entry) in hand.got.lock().iter().enumerate() {
+        let returns = if number < SOME { 2 } else { 1 };
+        assert_eq!((entry.seq, entry.returns), (number as u64, returns));
+    }
 }
 
 #[test]

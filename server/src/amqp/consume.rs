@@ -10,9 +10,10 @@ use broker_core::consumer::{ConsumerId, Fate, Outstanding, Subscription};
 use broker_core::delivery_count::with_delivery_count;
 use broker_core::name::QueueName;
 use broker_core::queue::arguments::{QueueType, consumer_priority};
-use broker_core::queue::{Effects, Got, Queue, Settle as QueueSettle, SubscribeError};
+use broker_core::queue::{Effects, Got, Queue, QueueId, Settle as QueueSettle, SubscribeError};
 use broker_core::vhost::QueueDeclaration;
 use broker_core::{Refusal, Resource};
+use hashbrown::HashMap;
 use proto_amqp::control::protocol::{AMQPClass, basic as method};
 use proto_amqp::{ChannelId, GetOk, MethodId, ReplyCode, basic, control};
 use smallvec::SmallVec;
@@ -112,6 +113,8 @@ impl Settling {
         self.pending.push(settle);
     }
 }
+
+type ConsumerIds = SmallVec<[ConsumerId; 4]>;
 
 impl Session {
     /// Settles what has gathered, under one hold of each lock. A tag that is not there closes the channel,
@@ -263,12 +266,19 @@ impl Session {
 
     /// Offers consumers to their queues again.
     pub(super) fn resume(&mut self, resumable: &mut Vec<Resumable>, now: u64) {
-        while let Some(Resumable { queue, .. }) = resumable.first() {
-            let queue = Arc::clone(queue);
-            // All of a queue at once, so that they take turns.
-            let same = |resumable: &mut Resumable| Arc::ptr_eq(&resumable.queue, &queue);
-            let ids: SmallVec<[ConsumerId; 4]> =
-                resumable.extract_if(.., same).map(|resumable| resumable.id).collect();
+        // All of a queue at once, so that they take turns.
+        let mut groups: SmallVec<[(Arc<Queue>, ConsumerIds); 1]> = SmallVec::new();
+        let mut places: HashMap<QueueId, usize> = HashMap::new();
+        let is_one = resumable.len() == 1;
+        for Resumable { queue, id } in resumable.drain(..) {
+            let new = groups.len();
+            let place = if is_one { new } else { *places.entry(queue.id).or_insert(new) };
+            match groups.get_mut(place) {
+                Some((_, ids)) => ids.push(id),
+                None => groups.push((queue, ConsumerIds::from_slice(&[id]))),
+            }
+        }
+        for (queue, ids) in groups {
             queue.resume(&ids, now, &mut self.effects);
             self.carry_out(&queue, now);
         }

@@ -40,6 +40,7 @@ impl Session {
         method: MethodId,
         reply: AMQPClass,
     ) {
+        let position = self.node.broker.reply_position(position);
         if position <= self.node.broker.log.durable_up_to() {
             self.send(channel, reply);
             return;

@@ -371,9 +371,18 @@ impl crate::driver::Session for Session {
     }
 
     fn on_written(&mut self, count: usize) {
-        self.note_written(count);
+        self.heartbeats.note_written(count);
         // Relaxed: for lists.
         self.shared.sent.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    fn on_end(&mut self) {
+        if self.phase == Phase::Running {
+            info!(connection = %self.name, "the client closed the socket without a word");
+        }
+        // Now, and not when the last octets are out: what it has not acknowledged goes to others.
+        self.release();
+        self.set_phase(Phase::Finished);
     }
 
     fn on_closed(&mut self, error: Option<&std::io::Error>) {
@@ -388,8 +397,6 @@ impl crate::driver::Session for Session {
             debug!(connection = %self.name, "a connection without a single octet");
         } else if let Some(error) = error {
             info!(connection = %self.name, %error, "connection lost");
-        } else if self.phase == Phase::Running {
-            info!(connection = %self.name, "the client closed the socket without a word");
         }
     }
 

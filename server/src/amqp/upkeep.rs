@@ -24,11 +24,24 @@ pub(super) struct Heartbeats {
     pub(super) interval: Duration,
     pub(super) next_send: Option<Instant>,
     pub(super) written_since: bool,
-    /// A heartbeat is on its way; it counts as nothing written.
-    pub(super) own: bool,
+    /// A heartbeat was handed over to be written; it counts as nothing written.
+    beat_on_its_way: bool,
     pub(super) next_check: Option<Instant>,
     pub(super) received_since: bool,
     pub(super) missed: u8,
+}
+
+impl Heartbeats {
+    /// Whether nothing but heartbeats was written since the last look.
+    fn is_quiet(&mut self) -> bool {
+        !std::mem::take(&mut self.written_since)
+    }
+
+    /// Octets were written.
+    pub(super) fn note_written(&mut self, count: usize) {
+        let is_beat = std::mem::take(&mut self.beat_on_its_way);
+        self.written_since |= !(is_beat && count == frame::HEARTBEAT_FRAME.len());
+    }
 }
 
 impl Session {
@@ -141,20 +154,14 @@ impl Session {
     }
 
     pub(super) fn on_heartbeat_send(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.heartbeats.written_since) {
+        if self.heartbeats.is_quiet() {
             let mut state = self.outlet.lock();
             if state.out.is_empty() {
                 state.out.octets().extend_from_slice(&frame::HEARTBEAT_FRAME);
-                self.heartbeats.own = true;
+                self.heartbeats.beat_on_its_way = true;
             }
         }
         self.heartbeats.next_send = Some(now + self.heartbeats.interval / 2);
-    }
-
-    /// Octets have been written.
-    pub(super) fn note_written(&mut self, count: usize) {
-        let own = std::mem::take(&mut self.heartbeats.own);
-        self.heartbeats.written_since |= !(own && count == frame::HEARTBEAT_FRAME.len());
     }
 
     pub(super) fn on_heartbeat_check(&mut self, now: Instant) {
@@ -191,5 +198,27 @@ impl Session {
             .filter_map(|channel| channel.transaction.as_ref())
             .map(super::tx::Transaction::octets);
         octets.sum::<usize>() > TRANSACTION_OCTETS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that hears one heartbeat an interval, and late, gives up.
+    #[test]
+    fn a_heartbeat_is_no_reason_to_leave_out_the_next() {
+        let mut heartbeats = Heartbeats::default();
+        for _ in 0..3 {
+            assert!(heartbeats.is_quiet());
+            heartbeats.beat_on_its_way = true;
+            heartbeats.note_written(frame::HEARTBEAT_FRAME.len());
+        }
+        heartbeats.note_written(frame::HEARTBEAT_FRAME.len());
+        assert!(!heartbeats.is_quiet(), "that was something else of the same length");
+        heartbeats.beat_on_its_way = true;
+        heartbeats.note_written(100);
+        assert!(!heartbeats.is_quiet(), "a heartbeat with something behind it");
+        assert!(heartbeats.is_quiet());
     }
 }

@@ -121,7 +121,7 @@ families! {
     Gauge STORE_INDEX_MEMORY "warren_store_index_bytes" [] "Memory of the index of stored messages";
     Gauge STORE_CACHE_MEMORY "warren_store_cache_bytes" [] "Memory of blocks that were read (store.read_cache)";
     Gauge STORE_MESSAGE_MEMORY "warren_store_message_memory_bytes" []
-        "Memory of persistent messages that wait in durable queues (store.message_memory)";
+        "Memory of persistent messages of durable queues, those that consumers have included (store.message_memory)";
 
     // Connections and logins.
     Gauge CONNECTIONS "rabbitmq_connections" [] "Connections that are open";

@@ -53,7 +53,7 @@ pub struct Store {
     pub accept_data_loss: bool,
     /// One file of the log. No message can be larger.
     pub log_file_size: Size,
-    /// Memory for persistent messages that wait in durable queues; the others stay on disk until their turn.
+    /// Memory for persistent messages of durable queues, those that consumers have included; the others stay on disk.
     pub message_memory: Size,
     /// Memory for blocks of old backlogs that were read.
     pub read_cache: Size,

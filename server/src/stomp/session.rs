@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker_core::access::{LoginError, User};
 use broker_core::consumer::ConnectionId;
@@ -33,6 +33,9 @@ use crate::auth::Login;
 use crate::driver::Want;
 use crate::node::{BacklogPause, ChannelRow, Connection, ConnectionRow, Node, PendingLogin};
 use crate::outbox::{self, Outlet, Writing};
+
+/// How long a client that sends nothing more waits for its last receipts.
+const LAST_RECEIPTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The one channel that a session is in lists.
 const CHANNEL: u16 = 1;
@@ -192,6 +195,10 @@ pub(crate) struct Session {
     heart_beats: HeartBeats,
     pause: BacklogPause,
     heard_anything: bool,
+    /// The peer sends nothing more.
+    has_ended: bool,
+    /// Until when it gets the receipts that it still waits for.
+    leaves_until: Option<Instant>,
 }
 
 impl Session {
@@ -237,6 +244,8 @@ impl Session {
             heart_beats: HeartBeats::default(),
             pause: BacklogPause::default(),
             heard_anything: false,
+            has_ended: false,
+            leaves_until: None,
         }
     }
 
@@ -527,7 +536,7 @@ impl crate::driver::Session for Session {
             Phase::Finished => Want::Finish,
             Phase::Aborted => Want::Abort,
             Phase::LoggingIn(_) => Want::Pause,
-            _ if self.is_held() => Want::Pause,
+            _ if self.has_ended || self.is_held() => Want::Pause,
             _ => Want::Read,
         }
     }
@@ -537,12 +546,23 @@ impl crate::driver::Session for Session {
             Phase::Open(client) => client.held.as_ref().map(|held| held.until),
             _ => None,
         };
-        let candidates =
-            [self.login_ends, self.heart_beats.deadline(), self.pause.until(), held_until];
+        let candidates = [
+            self.login_ends,
+            self.leaves_until,
+            self.heart_beats.deadline(),
+            self.pause.until(),
+            held_until,
+        ];
         candidates.into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self, now: Instant) {
+        if self.leaves_until.is_some_and(|at| at <= now) {
+            self.leaves_until = None;
+            self.finish();
+            self.phase = Phase::Finished;
+            return;
+        }
         if self.login_ends.is_some_and(|at| at <= now) {
             warn!(connection = %self.shared.name(), "nobody has logged in in time");
             self.login_ends = None;
@@ -578,8 +598,20 @@ impl crate::driver::Session for Session {
         self.shared.sent.fetch_add(count as u64, Ordering::Relaxed);
     }
 
+    fn on_end(&mut self) {
+        self.has_ended = true;
+        self.leaves_until = Some(Instant::now() + LAST_RECEIPTS_WITHIN);
+        match self.phase {
+            Phase::Open(_) => {
+                info!(connection = %self.shared.name(), "the client closed the socket without a word");
+                self.say_goodbye(None);
+            }
+            Phase::Leaving(_) => {}
+            _ => self.phase = Phase::Finished,
+        }
+    }
+
     fn on_closed(&mut self, error: Option<&std::io::Error>) {
-        let open = matches!(self.phase, Phase::Open(_));
         // First the consumers are cancelled; only then is nothing taken any more.
         self.finish();
         self.shared.outlet.lock().closed = true;
@@ -592,8 +624,6 @@ impl crate::driver::Session for Session {
             debug!(connection, "a connection without a single octet");
         } else if let Some(error) = error {
             info!(connection, %error, "connection lost");
-        } else if open {
-            info!(connection, "the client closed the socket without a word");
         }
     }
 

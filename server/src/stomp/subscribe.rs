@@ -87,6 +87,23 @@ impl Client {
         receipt: Option<&[u8]>,
     ) -> Result<Next, StompError> {
         let held = self.held.take();
+        let made = held.as_ref().filter(|held| held.new).map(|held| held.queue.spec.name.clone());
+        let done = self.subscribe(frame, receipt, held);
+        if let Some(queue) = made
+            && done.is_err()
+        {
+            // What was made for it the first time goes with it.
+            self.undo_declare(&queue);
+        }
+        done
+    }
+
+    fn subscribe(
+        &mut self,
+        frame: &Frame<'_>,
+        receipt: Option<&[u8]>,
+        held: Option<Held>,
+    ) -> Result<Next, StompError> {
         let headers = &frame.headers;
         let text = headers
             .get("destination")
@@ -124,7 +141,8 @@ impl Client {
             }
         };
         source.new |= held.as_ref().is_some_and(|held| held.new);
-        let is_kept = source.defined_at <= self.node.broker.log.durable_up_to();
+        let is_kept = self.node.broker.reply_position(source.defined_at)
+            <= self.node.broker.log.durable_up_to();
         if receipt.is_some() && !is_kept && !held.as_ref().is_some_and(|held| held.is_late) {
             let until = held.map_or_else(|| Instant::now() + KEPT_WITHIN, |held| held.until);
             let Source { queue, new, defined_at: position, .. } = source;
@@ -242,7 +260,8 @@ impl Client {
             arguments,
         };
         let (outlet, end) = (Arc::clone(self.outlet()), self.frame_end());
-        let is_kept = source.defined_at <= self.node.broker.log.durable_up_to();
+        let is_kept = self.node.broker.reply_position(source.defined_at)
+            <= self.node.broker.log.durable_up_to();
         let started = |consumer| {
             let mut state = outlet.lock();
             state.deliveries.started(slot, consumer);

@@ -11,19 +11,13 @@ fn every_second() -> Options {
 }
 
 #[tokio::test]
-async fn an_idle_connection_hears_two_heartbeats_each_interval() {
+async fn an_idle_connection_hears_a_heartbeat_each_interval() {
     let broker = TestBroker::start().await;
     let mut peer = broker.amqp_as(&every_second()).await;
     peer.expect_heartbeat().await;
     let apart = peer.expect_heartbeat().await;
     // A client gives up after two intervals.
     assert!(apart < Duration::from_secs(2), "{apart:?}");
-    let since = Instant::now();
-    for _ in 0..6 {
-        peer.expect_heartbeat().await;
-        peer.send_octets(&[8, 0, 0, 0, 0, 0, 0, 0xCE]).await;
-    }
-    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }
 
 #[tokio::test]

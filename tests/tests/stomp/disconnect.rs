@@ -121,3 +121,15 @@ async fn the_last_frame_comes_behind_everything_that_was_on_its_way() {
         peer.expect_end().await;
     }
 }
+
+/// What a script does that pipes its frames into the socket.
+#[tokio::test]
+async fn who_has_closed_its_half_gets_the_last_receipt() {
+    let broker = Broker::start().await;
+    let mut peer = broker.log_in("1.2").await;
+    peer.send("SEND\ndestination:/queue/piped\nreceipt:1\n\nx\0DISCONNECT\nreceipt:2\n\n\0").await;
+    peer.finish_sending().await;
+    peer.expect_receipt("1").await;
+    peer.expect_receipt("2").await;
+    peer.expect_end().await;
+}

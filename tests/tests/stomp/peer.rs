@@ -41,6 +41,11 @@ impl Peer {
         self.stream.write_all(octets).await.unwrap();
     }
 
+    /// Sends nothing more, and goes on reading.
+    pub(super) async fn finish_sending(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Sends as much of `octets` as the broker takes before the end of the connection.
     pub(super) async fn try_send_octets(&mut self, octets: &[u8]) {
         self.note(">", octets.get(..100).unwrap_or(octets));

@@ -223,6 +223,25 @@ async fn an_error_that_ends_the_session_comes_behind_the_receipts() {
 }
 
 #[tokio::test]
+async fn who_sends_nothing_more_gets_the_receipts_that_are_due() {
+    for last in ["", "DISCONNECT\nreceipt:2\n\n\0"] {
+        let (mut session, log) = logged_in().await;
+        assert_eq!(feed(&mut session, &format!("{PERSISTENT}{last}")).await, "");
+        session.on_end();
+        assert_eq!(session.want(), Want::Pause, "there is nothing to be read");
+        log.catch_up();
+        assert!(written(&mut session).await.starts_with(RECEIPT));
+        assert_eq!(session.want(), Want::Finish);
+    }
+    // But not for ever.
+    let (mut session, _) = logged_in().await;
+    assert_eq!(feed(&mut session, PERSISTENT).await, "");
+    session.on_end();
+    session.on_deadline(session.deadline().unwrap());
+    assert_eq!(session.want(), Want::Finish);
+}
+
+#[tokio::test]
 async fn a_stop_gives_the_receipts_that_are_due_first() {
     let (mut session, log) = logged_in().await;
     assert_eq!(feed(&mut session, PERSISTENT).await, "");
