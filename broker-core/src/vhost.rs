@@ -552,6 +552,13 @@ impl VirtualHost {
         })
     }
 
+    /// Deletes a queue that nobody uses after all, for whom it was made; gives whether it did.
+    pub fn undo_queue(&self, name: &QueueName, connection: ConnectionId) -> Option<Removed> {
+        let queue = self.queue(name).ok()?;
+        self.not_locked(&queue, connection).ok()?;
+        self.remove_queue(&queue, true, false).ok()
+    }
+
     /// What is not there may be back after a crash until the log knows of its removal.
     fn removed_before(&self) -> Removed {
         Removed { count: 0, position: self.topology.read().removed_at }

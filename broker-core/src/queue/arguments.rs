@@ -114,6 +114,8 @@ impl QueueType {
                 "x-single-active-consumer",
                 "x-queue-type",
                 "x-queue-master-locator",
+                // RabbitMQ: since 4.0.
+                "x-queue-leader-locator",
             ],
             Self::Quorum => &[
                 "x-dead-letter-exchange",
@@ -134,6 +136,11 @@ impl QueueType {
                 "x-consumer-timeout",
             ],
         }
+    }
+
+    /// Those of a queue's arguments that its type knows, in that order.
+    fn known(self, arguments: &Arguments) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.arguments().iter().filter_map(|key| Some((*key, arguments.get(key)?)))
     }
 
     /// Whether an argument is one that only queues of other types know.
@@ -207,8 +214,11 @@ impl QueueArguments {
     /// [`InvalidArgument`] for the first argument with a wrong type or a value out of its bounds, then for the first
     /// that only queues of other types know.
     pub fn parse(arguments: &Arguments) -> Result<Self, InvalidArgument> {
-        let parsed = Self::kept(arguments)?;
-        let queue_type = parsed.queue_type;
+        let queue_type = QueueType::of(arguments)?;
+        let mut parsed = Self { queue_type, ..Self::default() };
+        for (key, value) in queue_type.known(arguments) {
+            parsed.set(key, value).map_err(|reason| InvalidArgument::value(key, reason))?;
+        }
         match arguments.iter().find(|(key, _)| queue_type.lacks(key)) {
             None => Ok(parsed),
             Some((key, _)) => {
@@ -218,19 +228,21 @@ impl QueueArguments {
     }
 
     /// Reads the arguments of a queue that was declared earlier, perhaps to a version that refused less: those that
-    /// only queues of other types know mean nothing.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`] for the first argument with a wrong type or a value out of its bounds.
-    pub(crate) fn kept(arguments: &Arguments) -> Result<Self, InvalidArgument> {
-        let queue_type = QueueType::of(arguments)?;
+    /// only queues of other types know mean nothing, and one that would be refused now costs none of the others. Gives
+    /// what it would be refused with too.
+    pub(crate) fn kept(arguments: &Arguments) -> (Self, Vec<InvalidArgument>) {
+        let mut complaints = Vec::new();
+        let queue_type = QueueType::of(arguments).unwrap_or_else(|invalid| {
+            complaints.push(invalid);
+            QueueType::default()
+        });
         let mut parsed = Self { queue_type, ..Self::default() };
-        for key in queue_type.arguments() {
-            if let Some(value) = arguments.get(key) {
-                parsed.set(key, value).map_err(|reason| InvalidArgument::value(key, reason))?;
+        for (key, value) in queue_type.known(arguments) {
+            if let Err(reason) = parsed.set(key, value) {
+                complaints.push(InvalidArgument::value(key, reason));
             }
         }
-        Ok(parsed)
+        (parsed, complaints)
     }
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), String> {
@@ -289,12 +301,8 @@ impl QueueArguments {
             "x-quorum-initial-group-size" => {
                 positive(value)?;
             }
-            "x-queue-master-locator" => {
-                locator(value, &["client-local", "min-masters", "random"])?;
-            }
-            "x-queue-leader-locator" => {
-                locator(value, &["balanced", "client-local", "least-leaders", "random"])?;
-            }
+            // There is one node to choose from: what any version of either knows is taken.
+            "x-queue-master-locator" | "x-queue-leader-locator" => locator(value)?,
             "x-consumer-timeout" => return Err("not supported".to_owned()),
             _ => {}
         }
@@ -368,10 +376,10 @@ fn boolean(value: &Value) -> Result<bool, String> {
 }
 
 /// A word for a node on which the queue shall live.
-fn locator(value: &Value, words: &[&str]) -> Result<(), String> {
-    match words.contains(&text(value)?) {
-        true => Ok(()),
-        false => Err("invalid_queue_locator_arg".to_owned()),
+fn locator(value: &Value) -> Result<(), String> {
+    match text(value)? {
+        "balanced" | "client-local" | "least-leaders" | "min-masters" | "random" => Ok(()),
+        _ => Err("invalid_queue_locator_arg".to_owned()),
     }
 }
 

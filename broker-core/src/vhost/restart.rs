@@ -27,11 +27,13 @@ impl VirtualHost {
     ) -> Result<(), String> {
         let DurableQueue { id, name, auto_delete, arguments } = declared;
         // They were checked when the queue was declared, but perhaps by another version.
-        let parsed = QueueArguments::kept(&arguments);
-        let complaint = parsed.as_ref().err().map(|error| {
-            format!("queue '{name}' in vhost '{}': {error}; it does without arguments", self.name)
+        let (settings, complaints) = QueueArguments::kept(&arguments);
+        let complaint = (!complaints.is_empty()).then(|| {
+            let complaints: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+            let vhost = &self.name;
+            let complaints = complaints.join(", ");
+            format!("queue '{name}' in vhost '{vhost}': {complaints}; it does without that")
         });
-        let settings = parsed.unwrap_or_default();
         let spec = QueueSpec {
             name: name.clone(),
             durable: true,

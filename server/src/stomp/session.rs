@@ -569,7 +569,8 @@ impl crate::driver::Session for Session {
             self.phase = Phase::Aborted;
             return;
         }
-        if self.is_held() {
+        if self.is_held() || self.has_ended {
+            // It is not read from: its silence means nothing.
             self.heart_beats.received();
         }
         if let Phase::Open(client) = &mut self.phase

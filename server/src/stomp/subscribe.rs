@@ -208,7 +208,7 @@ impl Client {
     /// Deletes a queue that was made for a subscription that came to nothing, unless somebody uses it already.
     pub(super) fn undo_declare(&mut self, queue: &QueueName) {
         self.declared.remove(queue);
-        if let Ok(removed) = self.vhost.delete_queue(queue, Some(self.id), true, false) {
+        if let Some(removed) = self.vhost.undo_queue(queue, self.id) {
             self.done_at = self.done_at.max(removed.position);
         }
     }

@@ -45,7 +45,6 @@ async fn arguments_of_another_queue_type_are_406() {
     for (key, value) in [
         ("x-delivery-limit", int(1)),
         ("x-quorum-initial-group-size", int(1)),
-        ("x-queue-leader-locator", text("balanced")),
         ("x-dead-letter-strategy", text("at-most-once")),
         ("x-max-in-memory-length", int(1)),
         ("x-max-age", text("1D")),

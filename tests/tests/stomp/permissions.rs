@@ -62,9 +62,12 @@ async fn a_permission_that_is_taken_away_counts_at_once() {
 async fn a_refused_subscription_leaves_no_queue_behind() {
     let broker = Broker::start().await;
     broker.add_user(".*", "", ".*").await;
-    is_refused(&broker, "SUBSCRIBE\nid:0\ndestination:/topic/k\nx-queue-name:q\n\n\0", "queue 'q'")
-        .await;
-    assert!(broker.list("queues", r#""name""#).await.is_empty());
+    let subscribe = "SUBSCRIBE\nid:0\ndestination:/topic/k\nx-queue-name:q\n";
+    let quorum = "durable:true\nauto-delete:false\nx-queue-type:quorum\n";
+    for kind in ["", quorum] {
+        is_refused(&broker, &format!("{subscribe}{kind}\n\0"), "queue 'q'").await;
+        assert!(broker.list("queues", r#""name""#).await.is_empty(), "{kind}");
+    }
 }
 
 #[tokio::test]

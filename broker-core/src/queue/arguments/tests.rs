@@ -69,6 +69,15 @@ fn quorum_queues_take_what_they_know() {
 }
 
 #[test]
+fn where_a_queue_is_to_lead_is_taken_in_the_words_of_any_version() {
+    for key in ["x-queue-master-locator", "x-queue-leader-locator"] {
+        for word in ["min-masters", "least-leaders", "balanced", "client-local", "random"] {
+            assert!(parse(&[(key, Value::text(word))]).is_ok(), "{key} {word}");
+        }
+    }
+}
+
+#[test]
 fn arguments_of_other_queue_types_are_refused() {
     let text = |key, kind| Some(format!("invalid arg '{key}' of queue type rabbit_{kind}_queue"));
     for key in [
@@ -76,7 +85,6 @@ fn arguments_of_other_queue_types_are_refused() {
         "x-dead-letter-strategy",
         "x-max-in-memory-length",
         "x-quorum-initial-group-size",
-        "x-queue-leader-locator",
         "x-max-age",
         "x-initial-cluster-size",
     ] {
@@ -140,6 +148,26 @@ fn a_queue_of_an_earlier_version_keeps_what_its_type_knows() {
     let limit = ("x-delivery-limit", Value::Byte(3));
     let arguments = table(&[quorum(), limit, ("x-max-priority", Value::Byte(5))]);
     assert!(QueueArguments::parse(&arguments).is_err());
-    let kept = QueueArguments::kept(&arguments).unwrap();
+    let (kept, complaints) = QueueArguments::kept(&arguments);
     assert_eq!((kept.delivery_limit, kept.max_priority), (Some(3), None));
+    assert_eq!(complaints, []);
+}
+
+#[test]
+fn an_argument_that_would_be_refused_now_costs_a_kept_queue_none_of_the_others() {
+    let dead_letters = ("x-dead-letter-exchange", Value::text("graves"));
+    let bad = [("x-queue-master-locator", Value::text("here")), ("x-max-length", Value::Byte(-1))];
+    let [locator, length] = bad;
+    let ttl = ("x-message-ttl", Value::Byte(9));
+    let (kept, complaints) = QueueArguments::kept(&table(&[locator, dead_letters, length, ttl]));
+    assert_eq!((kept.message_ttl, kept.dead_letter.is_some()), (Some(9), true));
+    let keys: Vec<&str> = complaints.iter().map(|complaint| &*complaint.key).collect();
+    assert_eq!(keys, ["x-max-length", "x-queue-master-locator"]);
+    // Even where the type itself is none.
+    let (kept, complaints) = QueueArguments::kept(&table(&[
+        ("x-queue-type", Value::text("foo")),
+        ("x-expires", Value::Byte(9)),
+    ]));
+    assert_eq!((kept.queue_type, kept.expires), (QueueType::Classic, Some(9)));
+    assert_eq!(complaints.len(), 1);
 }
