@@ -325,6 +325,7 @@ pub enum BootstrapError {
 fn found_of(queue: &RecoveredQueue) -> Found {
     Found {
         from: queue.live.first().unwrap_or(queue.next_seq),
+        until: queue.live.last().map_or(0, |last| last.saturating_add(1)),
         next_seq: queue.next_seq,
         len: queue.live.len(),
         bytes: queue.octets,

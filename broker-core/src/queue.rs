@@ -286,7 +286,9 @@ struct State {
 pub struct Found {
     /// Its messages have numbers from here …
     pub from: u64,
-    /// … to here, exclusively: new ones go on from there.
+    /// … to here, exclusively.
+    pub until: u64,
+    /// New ones go on from here.
     pub next_seq: u64,
     /// How many there are.
     pub len: u64,
@@ -374,7 +376,7 @@ impl Queue {
         found: Found,
     ) -> Arc<Self> {
         let mut ready = Ready::new(spec.settings.max_priority, Arc::clone(log.budget()));
-        ready.found(found.from, found.next_seq, found.len, found.bytes);
+        ready.found(found.from, found.until, found.len, found.bytes);
         let returns = found.returns.into_iter();
         // The log's note runs ahead of what was delivered; new messages have not been.
         let delivered_below = found.delivered_below.min(found.next_seq);

@@ -164,7 +164,8 @@ impl Ready {
 
     /// Whether messages at the end are away.
     pub(super) fn is_away(&self) -> bool {
-        self.away.len > 0 || !self.away.between.is_empty()
+        // Not by their count: if that were ever wrong, messages must be found all the same.
+        self.away.from < self.away.until || !self.away.between.is_empty()
     }
 
     /// The number of the first bare message.
@@ -315,8 +316,7 @@ impl Ready {
         if self.away.from >= self.found.until {
             self.found.bytes = 0;
         }
-        // Nothing is left to read for: with the last message goes what was only known about.
-        if self.away.from >= self.away.until || self.away.len == 0 {
+        if self.away.from >= self.away.until {
             self.forget_away();
         }
     }
@@ -475,7 +475,7 @@ impl Ready {
         self.resident = 0;
         self.charge();
         let range = SeqRange { first: away.from, last: away.until.saturating_sub(1) };
-        Everything { entries, bare, away: (away.len > 0).then_some(range) }
+        Everything { entries, bare, away: (away.from < away.until).then_some(range) }
     }
 }
 

@@ -219,6 +219,14 @@ impl Engine {
 
     /// Acks what is lost and reports it.
     pub(super) fn settle(&self, damage: Damage) {
+        // Before they are acked: a reader finds each of them either damaged or among these.
+        let mut state = self.state.lock();
+        for lost in &damage.lost {
+            if let Some(queue) = state.index.queues.get_mut(&lost.queue) {
+                queue.give_up(lost.range);
+            }
+        }
+        drop(state);
         let ranges: Vec<[SeqRange; 1]> = damage.lost.iter().map(|lost| [lost.range]).collect();
         let mut batch = Batch::new();
         for (lost, ranges) in damage.lost.iter().zip(&ranges) {

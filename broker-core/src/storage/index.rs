@@ -78,6 +78,9 @@ pub(super) struct QueueIndex {
     pub(super) delivered_below: u64,
     /// Times returned, of live messages that were.
     pub(super) returns: BTreeMap<u64, u32>,
+    /// Numbers that were live when the store was opened or later, and were given up since. Kept in
+    /// memory only: whoever counts the messages of the queue learns them when reading past them.
+    pub(super) given_up: SeqSet,
 }
 
 impl QueueIndex {
@@ -92,7 +95,7 @@ impl QueueIndex {
         let entries = self.log.capacity() * size_of::<LogEntry>();
         let extents = self.extents.capacity() * size_of::<Extent>();
         let rest = size_of::<Self>() + self.returns.len() * 32;
-        (entries + extents + rest) as u64 + self.spilled.memory()
+        (entries + extents + rest) as u64 + self.spilled.memory() + self.given_up.memory()
     }
 
     /// All live numbers.
@@ -102,6 +105,23 @@ impl QueueIndex {
             live.insert(entry.seq);
         }
         live
+    }
+
+    /// The live numbers of a range, ascending.
+    fn live_in(&self, range: SeqRange) -> Vec<u64> {
+        let spilled = self.spilled.iter_from(range.first).take_while(|seq| *seq <= range.last);
+        let mut live: Vec<u64> = spilled.collect();
+        let in_log = self.log.range(self.log_from(range.first)..);
+        let in_log = in_log.take_while(|entry| entry.seq <= range.last);
+        live.extend(in_log.filter(|entry| entry.is_live()).map(|entry| entry.seq));
+        live
+    }
+
+    /// Notes which messages of a range are lost to its readers.
+    pub(super) fn give_up(&mut self, range: SeqRange) {
+        for seq in self.live_in(range) {
+            self.given_up.insert(seq);
+        }
     }
 
     /// Index of the first entry of the log numbered `seq` or above.

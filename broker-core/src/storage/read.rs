@@ -44,7 +44,8 @@ pub struct Message<'a> {
 pub struct MessageBlock {
     octets: BlockOctets,
     messages: Vec<Place>,
-    /// Messages that were found damaged on the way; they have been reported and are gone.
+    /// Messages between the number that was asked for and `next` that were found damaged, now or
+    /// earlier since the store was opened; they have been reported and are gone.
     pub lost: Vec<SeqRange>,
     /// Read on from here.
     pub next: u64,
@@ -166,11 +167,30 @@ impl Engine {
                 Source::Log(plan) => self.read_log(queue, &plan)?,
                 Source::Memory(records) => Some(block_of(records)),
             };
-            if block.is_some() {
-                return Ok(block);
+            if let Some(mut block) = block {
+                self.add_given_up(queue, from, &mut block);
+                return Ok(Some(block));
             }
         }
         Ok(None)
+    }
+
+    /// Adds to what a block has lost what others had found damaged before it was read: maintenance
+    /// and other readers.
+    fn add_given_up(&self, queue: u64, from: u64, block: &mut MessageBlock) {
+        let state = self.state.lock();
+        let Some(queue) = state.index.queues.get(&queue).filter(|queue| !queue.given_up.is_empty())
+        else {
+            return;
+        };
+        let is_known = |seq: &u64| {
+            block.lost.iter().any(|range| (range.first..=range.last).contains(seq))
+                || block.messages.binary_search_by_key(seq, |message| message.seq).is_ok()
+        };
+        let passed = queue.given_up.iter_from(from).take_while(|seq| *seq < block.next);
+        let unknown: Vec<SeqRange> =
+            passed.filter(|seq| !is_known(seq)).map(SeqRange::one).collect();
+        block.lost.extend_from_slice(&unknown);
     }
 
     /// Reads one message; `None` when it is not live.
