@@ -269,19 +269,26 @@ impl FileSystem for StdFs {
 /// What became of trying to lock `file`.
 fn held(tried: Result<(), fs::TryLockError>, file: fs::File) -> io::Result<Option<Box<dyn Lock>>> {
     match tried {
-        Ok(()) => Ok(Some(Box::new(LockedFile { _file: file }))),
+        Ok(()) => Ok(Some(Box::new(LockedFile { file }))),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
         Err(fs::TryLockError::Error(error)) => Err(error),
     }
 }
 
-/// The lock lives as long as the descriptor.
+/// Closing the descriptor would not let go while a process that is just being started has a copy of it.
 #[derive(Debug)]
 struct LockedFile {
-    _file: fs::File,
+    file: fs::File,
 }
 
 impl Lock for LockedFile {}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Should it fail, closing lets go as well, only later.
+        drop(self.file.unlock());
+    }
+}
 
 impl File for fs::File {
     fn size(&self) -> io::Result<u64> {
@@ -298,5 +305,23 @@ impl File for fs::File {
 
     fn sync_data(&self) -> io::Result<()> {
         Self::sync_data(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_let_go_while_a_copy_of_its_descriptor_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let file = fs::File::create(&path).unwrap();
+        let copy = file.try_clone().unwrap();
+        let lock = held(file.try_lock(), file).unwrap().unwrap();
+        assert!(StdFs.lock(&path).unwrap().is_none());
+        drop(lock);
+        assert!(StdFs.lock(&path).unwrap().is_some());
+        drop(copy);
     }
 }
