@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant, timeout};
 
 use crate::DEADLINE;
 use crate::amqp::{Options, Peer};
-use crate::stomp;
+use crate::{eventually, stomp};
 
 /// Octets at the end of the log that a failed test prints.
 const LOG_TAIL: usize = 4096;
@@ -167,13 +167,16 @@ impl WarrenProcess {
         children.chain([own]).collect()
     }
 
-    /// Kills it without a warning.
+    /// Kills it without a warning. Nothing of it is left when this returns.
     pub async fn kill(mut self) {
         if let Some(status) = self.try_exit() {
             self.fail(&format!("it ended before it was to be killed: {status}"));
         }
+        let pids = self.pids();
         self.kill_all();
         self.exit().await;
+        // A wrapper does not wait for what it wraps, and that may still hold its files and the lock.
+        eventually("all of it has ended", async || pids.iter().all(|pid| has_ended(*pid))).await;
     }
 
     /// Nothing when it has ended: its number may be another's by now.
@@ -303,6 +306,13 @@ impl Drop for WarrenProcess {
         // Fails only when somebody has waited already.
         self.child.wait().ok();
     }
+}
+
+/// Whether a process is gone, or a zombie: that has nothing open any more.
+fn has_ended(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // The name in parentheses may have anything in it.
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// Without variables that would be settings of the broker.
