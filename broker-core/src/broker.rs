@@ -333,3 +333,83 @@ fn found_of(queue: &RecoveredQueue) -> Found {
         returns: queue.returns.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::exchange::{Binding, Destination, ExchangeSpec, ExchangeType};
+    use crate::log::test_log::TestLog;
+    use crate::name::ExchangeName;
+    use crate::storage::sim_fs::SimFs;
+    use crate::storage::{CommitStep, Engine, Options};
+    use crate::vhost::QueueDeclaration;
+
+    /// A broker over what a disk holds, with a log that moves when it is told.
+    fn start(fs: SimFs) -> (Broker, Arc<TestLog>) {
+        let (store, recovered) =
+            Engine::open(Arc::new(fs), Path::new("/data"), Options::default()).unwrap();
+        let log = Arc::new(TestLog::over(store));
+        let broker = Broker::new(Arc::clone(&log) as Arc<_>, Vec::new());
+        broker.restore(&recovered, "/", 0);
+        (broker, log)
+    }
+
+    /// Declares an exchange and a queue that is bound to it; gives the positions of all three.
+    fn declare(vhost: &VirtualHost) -> [LogPosition; 3] {
+        let (queue, exchange) = (QueueName::new("q").unwrap(), ExchangeName::new("e").unwrap());
+        let declaration = QueueDeclaration {
+            name: queue.clone(),
+            server_named: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments: Arguments::new(),
+        };
+        let spec = ExchangeSpec {
+            name: exchange.clone(),
+            kind: ExchangeType::Fanout,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: Arguments::new(),
+        };
+        let destination = Destination::Queue(queue);
+        let arguments = Arguments::new();
+        let routing_key = b""[..].into();
+        let binding = Binding { source: exchange, destination, routing_key, arguments };
+        let us = ConnectionId(1);
+        let queue = vhost.declare_queue(declaration, us, 0).unwrap().queue;
+        let exchange = vhost.declare_exchange(spec).unwrap();
+        [queue.defined_at, exchange, vhost.bind(binding, us).unwrap()]
+    }
+
+    /// Who declared again what a restart had found was kept waiting for an end of the log that a full disk did not take,
+    /// and then refused.
+    #[test]
+    fn what_a_restart_has_found_is_declared_again_at_once_on_a_full_disk() {
+        let fs = SimFs::new();
+        let (broker, log) = start(fs.clone());
+        let vhost = broker.add_vhost("/").unwrap();
+        let made = declare(&vhost);
+        assert!(made.iter().all(|position| broker.reply_position(*position) == *position));
+        while log.store.as_ref().unwrap().commit_step().unwrap() == CommitStep::Written {}
+
+        let (broker, log) = start(fs.kill());
+        let vhost = broker.vhost("/").unwrap();
+        let found = declare(&vhost);
+        let end = log.appended_up_to();
+        assert_eq!(
+            found, [end; 3],
+            "nothing is appended, and the end may have to be written again"
+        );
+        assert!(found.iter().all(|position| broker.reply_position(*position) == *position));
+        log.full.store(true, Ordering::Relaxed);
+        assert_eq!(declare(&vhost), found);
+        assert!(found.iter().all(|at| broker.reply_position(*at) == LogPosition::START));
+        // What was appended since waits all the same.
+        let new = LogPosition(end.0 + 1);
+        assert_eq!(broker.reply_position(new), new);
+    }
+}

@@ -17,7 +17,7 @@ use crate::log::LogPosition;
 use crate::message::{Attributes, Message, Publication};
 use crate::name::ExchangeName;
 use crate::queue::arguments::DeadLetterTarget;
-use crate::queue::{DeathReason, Queue, Settlement, Share};
+use crate::queue::{Dead, DeathReason, Queue, Settlement, Share};
 use crate::storage::StorageError;
 use crate::vhost::VirtualHost;
 
@@ -52,18 +52,13 @@ impl DeadLetters {
 /// Messages that died in a queue.
 struct Died {
     queue: Arc<Queue>,
-    dead: Vec<(Entry, DeathReason)>,
+    dead: Vec<Dead>,
 }
 
 impl VirtualHost {
     /// Sends messages that died in `queue` to its dead-letter exchange, and what dies of that on in turn; gives where
     /// the log has to come before that is durable. What the log does not take waits with its queue.
-    pub(crate) fn dead_letter(
-        &self,
-        queue: &Arc<Queue>,
-        dead: Vec<(Entry, DeathReason)>,
-        now: u64,
-    ) -> LogPosition {
+    pub(crate) fn dead_letter(&self, queue: &Arc<Queue>, dead: Vec<Dead>, now: u64) -> LogPosition {
         let mut position = LogPosition::START;
         // First in, first out: what dies of several letters enters the next queue in the order in which it died.
         let mut work = VecDeque::from([Died { queue: Arc::clone(queue), dead }]);
@@ -72,19 +67,20 @@ impl VirtualHost {
                 continue;
             };
             let mut stranded = Vec::new();
-            for (entry, reason) in dead {
+            for letter in dead {
+                let Dead { entry, reason, .. } = &letter;
                 // The log that has just refused one would refuse the next.
                 let moved = match stranded.is_empty() {
-                    true => self.move_on(&queue, target, &entry, reason, now, &mut work),
+                    true => self.move_on(&queue, target, entry, *reason, now, &mut work),
                     false => None,
                 };
                 let Some(moved_at) = moved else {
-                    stranded.push((entry, reason));
+                    stranded.push(letter);
                     continue;
                 };
                 position = position.max(moved_at);
                 // Relaxed: a statistic.
-                self.dead_letters.of(reason).fetch_add(1, Ordering::Relaxed);
+                self.dead_letters.of(*reason).fetch_add(1, Ordering::Relaxed);
             }
             if !stranded.is_empty() && queue.strand(stranded) {
                 self.watch(&queue);

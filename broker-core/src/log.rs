@@ -12,6 +12,8 @@ pub mod budget;
 pub(crate) mod content;
 pub(crate) mod records;
 mod store_log;
+#[cfg(test)]
+pub(crate) mod test_log;
 
 use std::fmt;
 use std::sync::{Arc, Weak};

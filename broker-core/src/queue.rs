@@ -11,6 +11,7 @@
 //! see `queue/load.rs`.
 
 pub mod arguments;
+mod burial;
 mod dispatch;
 mod dying;
 mod get;
@@ -34,6 +35,8 @@ use crate::message::Publication;
 use crate::name::QueueName;
 use crate::vhost::VirtualHost;
 use arguments::{Overflow, QueueArguments};
+use burial::UnderWay;
+pub use burial::{Burial, Dead};
 use dying::{Doomed, Stranded};
 pub use get::{Got, Unreadable};
 pub use load::Loaded;
@@ -93,8 +96,8 @@ impl DeathReason {
 /// [`VirtualHost::carry_out`] does, and a debug build panics where it was forgotten.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Messages that died, with the reason.
-    pub dead: Vec<(Entry, DeathReason)>,
+    /// Messages that died.
+    pub dead: Vec<Dead>,
     /// Indices of publications that the queue refused (`x-overflow`), or that the log did.
     pub rejected: Vec<u32>,
     /// The log took nothing: why.
@@ -107,9 +110,28 @@ pub struct Effects {
     pub unserved: bool,
     /// Where the log has to come before what was rejected, or deleted, is gone for good.
     pub position: LogPosition,
+    /// What each rejected message is given on its way, if somebody waits for it.
+    under_way: Option<UnderWay>,
 }
 
 impl Effects {
+    /// Somebody will ask for what is rejected from now on, with [`take_burial`](Self::take_burial).
+    pub fn attend(&mut self) {
+        self.under_way.get_or_insert_default();
+    }
+
+    /// What was rejected since [`attend`](Self::attend), when all of it has been carried out: as long as some is on its
+    /// way, `position` does not speak for it. If none is, then `position` speaks for all.
+    pub fn take_burial(&mut self, log: &dyn Log) -> Option<Burial> {
+        let burial = self.under_way.take()?.burial();
+        if burial.is_over() {
+            // Some may have arrived by another thread.
+            self.position = self.position.max(log.appended_up_to());
+            return None;
+        }
+        Some(burial)
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     #[inline]
@@ -474,7 +496,8 @@ impl Queue {
         effects.rejected.push(u32::try_from(index).unwrap_or(u32::MAX));
         if self.spec.settings.overflow == Overflow::RejectPublishDeadLetter {
             let place = Place { seq: NEVER, expires_at: NEVER, logged: false };
-            effects.dead.push((place.entry(publication.to_message()), DeathReason::MaxLength));
+            let entry = place.entry(publication.to_message());
+            effects.dead.push(Dead::unattended(entry, DeathReason::MaxLength));
         }
     }
 
@@ -629,11 +652,13 @@ impl Queue {
     pub fn purge(&self) -> Removed {
         let mut state = self.state.lock();
         let count = state.ready_len();
-        let Everything { mut entries, bare, away } = state.ready.take_all();
-        entries.extend(state.stranded.take().into_iter().map(|(entry, _)| entry));
+        let Everything { entries, bare, away } = state.ready.take_all();
+        let (stranded, doomed) = (state.stranded.take(), state.doomed.take());
         let position = Records::with(|records| {
-            let logged = entries.iter().filter(|entry| entry.logged).map(|entry| entry.seq);
-            let doomed = state.doomed.take().filter(|dead| dead.logged).map(|dead| dead.seq);
+            let here = entries.iter().chain(stranded.iter().map(|dead| &dead.entry));
+            let logged = here.filter(|entry| entry.logged).map(|entry| entry.seq);
+            let doomed = doomed.iter().map(|dead| &dead.entry);
+            let doomed = doomed.filter(|entry| entry.logged).map(|entry| entry.seq);
             records.settle(self.id, logged.chain(bare).chain(doomed));
             if let Some(range) = away {
                 records.settle_range(self.id, range);
@@ -647,11 +672,13 @@ impl Queue {
             records.append(&*self.log, &[]).unwrap_or(LogPosition::NEVER)
         });
         drop(state);
+        // Now that the log knows, who waits for those that died may know too.
+        drop((stranded, doomed));
         Removed { count, position }
     }
 
     /// Marks the queue as deleted, unless a condition keeps it, and gives the number of messages that were ready and
-    /// those of them that were in memory, to be dropped where no lock is held. Its consumers are told. The registry
+    /// what was in memory, to be dropped where no lock is held and the log knows. Its consumers are told. The registry
     /// removes it, and tells the log.
     ///
     /// # Errors
@@ -660,7 +687,7 @@ impl Queue {
         &self,
         if_unused: bool,
         if_empty: bool,
-    ) -> Result<(u64, Vec<Entry>), KeepReason> {
+    ) -> Result<(u64, impl Sized), KeepReason> {
         let mut state = self.state.lock();
         if if_empty && state.ready_len() > 0 {
             return Err(KeepReason::NotEmpty);
@@ -670,15 +697,14 @@ impl Queue {
         }
         state.deleted = true;
         let count = state.ready_len();
-        let Everything { mut entries, .. } = state.ready.take_all();
-        entries.extend(state.stranded.take().into_iter().map(|(entry, _)| entry));
-        entries.extend(state.doomed.take().filter_map(|dead| dead.into_entry().ok()));
+        let Everything { entries, .. } = state.ready.take_all();
+        let (stranded, doomed) = (state.stranded.take(), state.doomed.take());
         let consumers = std::mem::take(&mut state.consumers);
         drop(state);
         for consumer in consumers {
             consumer.subscription.sink.cancelled(consumer.subscription.slot);
         }
-        Ok((count, entries))
+        Ok((count, (entries, stranded, doomed)))
     }
 
     /// Whether the queue has been deleted.

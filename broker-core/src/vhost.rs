@@ -7,6 +7,7 @@
 //! binds or deletes is given the position where the log has to come before that survives a crash; what appends nothing
 //! has the position of what it found, so that nobody is told of a definition that may still be lost.
 
+mod bindings;
 mod queue_ids;
 mod restart;
 mod topology;
@@ -23,9 +24,7 @@ use crate::consumer::ConnectionId;
 use crate::dead_letter::DeadLetters;
 use crate::definitions::Changes;
 use crate::error::{Refusal, Resource};
-use crate::exchange::{
-    Binding, Destination, Exchange, ExchangeSpec, ExchangeType, HeaderTable, Target,
-};
+use crate::exchange::{Destination, Exchange, ExchangeSpec, ExchangeType, HeaderTable, Target};
 use crate::log::{Log, LogPosition};
 use crate::name::{ExchangeName, QueueName, VhostName};
 use crate::queue::arguments::{InvalidArgument, QueueArguments, QueueType};
@@ -577,7 +576,7 @@ impl VirtualHost {
             return Ok(Removed { count: 0, position: topology.removed_at });
         }
         // Topology before queue is the order of the locks; nobody declares it again in between.
-        let (count, entries) = queue.delete(if_unused, if_empty)?;
+        let (count, dropped) = queue.delete(if_unused, if_empty)?;
         topology.queues.remove(name);
         let mut gone = Changes::default();
         if queue.spec.durable {
@@ -598,8 +597,8 @@ impl VirtualHost {
         // Relaxed: a statistic.
         self.queues_deleted.fetch_add(1, Ordering::Relaxed);
         self.changed();
-        // Here, where no lock is held: there may be many.
-        drop(entries);
+        // Here, where no lock is held: there may be many. And the log knows: who waits for dead ones may know too.
+        drop(dropped);
         Ok(Removed { count, position })
     }
 
@@ -645,134 +644,6 @@ impl VirtualHost {
         // Relaxed: statistics.
         let declared = self.queues_declared.load(Ordering::Relaxed);
         (declared, self.queues_deleted.load(Ordering::Relaxed))
-    }
-
-    // ---- bindings ----
-
-    /// Binds a queue or an exchange to a source exchange; binding again changes nothing. Gives where the log has to come
-    /// before a restart finds the binding.
-    ///
-    /// # Errors
-    /// [`Refusal::DefaultExchange`], [`Refusal::NotFound`] (of the source first), [`Refusal::InvalidMatch`],
-    /// [`Refusal::Locked`], [`Refusal::NotKept`].
-    pub fn bind(&self, binding: Binding, connection: ConnectionId) -> Result<LogPosition, Refusal> {
-        self.refuse_default(&binding)?;
-        let mut topology = self.topology.write();
-        if !topology.exchanges.contains_key(&binding.source) {
-            return Err(self.no_exchange(&binding.source));
-        }
-        let target = match &binding.destination {
-            Destination::Queue(name) => {
-                let queue = topology.queues.get(name).ok_or_else(|| self.no_queue(name))?;
-                self.not_locked(queue, connection)?;
-                Target::Queue(Arc::clone(queue))
-            }
-            Destination::Exchange(name) => {
-                if !topology.exchanges.contains_key(name) {
-                    return Err(self.no_exchange(name));
-                }
-                Target::Exchange(name.clone())
-            }
-        };
-        let to_durable = topology.is_durable(&binding.destination);
-        let mut position = LogPosition::START;
-        if let Some(source) = topology.exchanges.get_mut(&binding.source) {
-            if let Some(bound_at) = source.bound_at(&binding) {
-                return Ok(bound_at);
-            }
-            source.check_binding(&binding.arguments)?;
-            if source.spec.durable && to_durable {
-                let mut changes = Changes::default();
-                changes.put_binding(&self.name, &binding);
-                position = changes.append(&*self.log)?;
-            }
-            source.bind(target, &binding.routing_key, binding.arguments, position)?;
-        }
-        topology.note_source(binding.destination, binding.source);
-        drop(topology);
-        self.changed();
-        Ok(position)
-    }
-
-    /// Removes a binding; one that is not there counts as removed. Gives where the log has to come before it is gone for
-    /// good.
-    ///
-    /// # Errors
-    /// [`Refusal::DefaultExchange`], [`Refusal::Locked`].
-    pub fn unbind(
-        &self,
-        binding: &Binding,
-        connection: ConnectionId,
-    ) -> Result<LogPosition, Refusal> {
-        self.refuse_default(binding)?;
-        let mut topology = self.topology.write();
-        let (removed_at, to_durable) =
-            (topology.removed_at, topology.is_durable(&binding.destination));
-        let Topology { exchanges, queues, .. } = &mut *topology;
-        let Some(source) = exchanges.get_mut(&binding.source) else {
-            return Ok(removed_at);
-        };
-        if !source.has_binding(binding) {
-            return Ok(removed_at);
-        }
-        if let Destination::Queue(name) = &binding.destination
-            && let Some(queue) = queues.get(name)
-        {
-            self.not_locked(queue, connection)?;
-        }
-        source.unbind(&binding.destination, &binding.routing_key, &binding.arguments);
-        let mut gone = Changes::default();
-        if source.spec.durable && to_durable {
-            gone.delete_binding(&self.name, binding);
-        }
-        if !source.leads_to(&binding.destination)
-            && let Some(sources) = topology.sources.get_mut(&binding.destination)
-        {
-            sources.retain(|name| *name != binding.source);
-            if sources.is_empty() {
-                topology.sources.remove(&binding.destination);
-            }
-        }
-        if topology.goes_by_itself(&binding.source) {
-            topology.remove_exchange(&binding.source, &self.name, &mut gone);
-        }
-        let position = self.keep_gone(&mut topology, &gone);
-        drop(topology);
-        self.changed();
-        Ok(position)
-    }
-
-    fn refuse_default(&self, binding: &Binding) -> Result<(), Refusal> {
-        let to_default =
-            matches!(&binding.destination, Destination::Exchange(name) if name.is_default());
-        if binding.source.is_default() || to_default {
-            return Err(Refusal::DefaultExchange);
-        }
-        Ok(())
-    }
-
-    /// All bindings, those of queues to the default exchange included and first.
-    #[must_use]
-    pub fn bindings(&self) -> Vec<Binding> {
-        let topology = self.topology.read();
-        let implicit = topology.queues.keys().filter_map(|name| {
-            Some(Binding {
-                source: ExchangeName::new("").ok()?,
-                destination: Destination::Queue(name.clone()),
-                routing_key: name.as_str().as_bytes().into(),
-                arguments: Arguments::new(),
-            })
-        });
-        let explicit = topology.exchanges.values().flat_map(Exchange::bindings);
-        let mut bindings: Vec<_> = implicit.chain(explicit).collect();
-        bindings.sort_by(|a, b| {
-            (&a.source, &a.destination, &a.routing_key).cmp(&(
-                &b.source,
-                &b.destination,
-                &b.routing_key,
-            ))
-        });
-        bindings
     }
 
     // ---- messages ----

@@ -432,6 +432,13 @@ fn a_dead_letter_waits_for_a_full_disk_and_is_in_one_queue_at_any_time() {
             pause();
         }
     }
+    // One that a transaction rejects waits too, and its client with it.
+    let mut got = vec![queue.get(false, 0, &mut Effects::default()).unwrap().unwrap().outstanding];
+    let mut effects = Effects::default();
+    effects.attend();
+    queue.reject(&mut got, &mut effects);
+    node.vhost().carry_out(&queue, &mut effects, 0);
+    let burial = effects.take_burial(&*node.log).expect("the disk is full");
     node.now.store(2000, Ordering::Relaxed);
     for _ in 0..3 {
         node.sweep();
@@ -439,11 +446,13 @@ fn a_dead_letter_waits_for_a_full_disk_and_is_in_one_queue_at_any_time() {
         assert_eq!(queue.depth().ready + dead.depth().ready, 10);
     }
     assert!(queue.depth().ready > 0, "the disk was not full");
+    assert!(!burial.is_over());
     node.fs.set_capacity(None);
     wait_for(|| {
         node.sweep();
         queue.depth().ready == 0
     });
+    assert!(burial.is_over());
     assert_eq!(dead.depth().ready, 10);
     let node = node.kill();
     assert_eq!(node.queue("q").depth().ready, 0);
@@ -461,7 +470,8 @@ fn a_transaction_that_only_rejects_is_done_when_the_dead_letter_is_durable() {
     let got = queue.get(false, 0, &mut Effects::default()).unwrap().unwrap();
     let settle = Settle { queue, fate: Fate::Rejected, entries: vec![got.outstanding] };
     let before = node.log.appended_up_to();
-    let done = node.vhost().commit(&[], &mut [], vec![settle], 0).unwrap();
+    let mut effects = Effects::default();
+    let done = node.vhost().commit(&[], &mut [], vec![settle], &mut effects, 0).unwrap();
     assert!(done.position > before, "{:?} after {before:?}", done.position);
     wait_for(|| node.log.durable_up_to() >= done.position);
     assert_eq!(dead.depth().ready, 1);

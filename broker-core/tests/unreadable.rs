@@ -15,11 +15,13 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use broker_core::storage::sim_fs::SimFs;
+use broker_core::storage::sim_fs::{Fault, Operation, SimFs};
 use broker_core::storage::{
-    Batch, CommitStep, Damage, Engine, MessageRef, Options, Recovered, StorageError, repair, verify,
+    Batch, CommitStep, Damage, Engine, Health, MessageRef, Options, Recovered, StorageError,
+    repair, verify,
 };
 use common::ROOT;
 
@@ -154,6 +156,46 @@ fn a_queue_goes_on_behind_a_bad_page_of_the_log_after_half_a_minute_and_not_befo
     let damage = engine.damage();
     assert!(damage.len() == 1 && damage[0].lost.is_empty() && tells(&damage[0], &place));
     judge(&fs, engine, 9, 20, &place);
+}
+
+/// Maintenance ended when the log was lost, and who read a page in doubt read it for ever; or it went on trying.
+#[test]
+fn when_the_log_is_lost_bad_pages_are_given_up_all_the_same_and_nothing_is_written() {
+    let fs = SimFs::new();
+    let (engine, _) = open(&fs, 6);
+    // Files of the log that wait to be moved to segments.
+    for start in (1..141).step_by(20) {
+        publish(&engine, start..start + 20);
+    }
+    let (_, at) = spoil(&fs, 9);
+    let changes = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&changes);
+    fs.set_hook(move |call| {
+        let reads = [Operation::Open, Operation::Size, Operation::Read, Operation::Available];
+        if !reads.contains(&call.operation) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        (call.operation == Operation::SyncData).then_some(Fault::LostSync)
+    });
+    let mut batch = Batch::new();
+    batch.enqueue(&[MessageRef { queue: QUEUE + 1, seq: 1 }], 0, b"head", b"lost");
+    engine.append(&batch).unwrap();
+    assert!(engine.commit_step().is_err());
+    assert!(matches!(engine.health(), Health::Poisoned { .. }));
+    let before = read(&engine);
+    assert!(before.last() < Some(&9), "{before:?}");
+    let changed = changes.load(Ordering::Relaxed);
+    for _ in 0..LONG {
+        assert!(!engine.background_step(FIVE_SECONDS), "there is nothing to do at once");
+    }
+    assert_eq!(changes.load(Ordering::Relaxed), changed);
+    let found = read(&engine);
+    let damage = engine.damage();
+    let lost = named(&damage);
+    assert!(lost.contains(&9) && lost.len() <= 5, "{damage:?}");
+    assert_eq!(&found | &lost, (1..141).collect(), "each is there or named: {damage:?}");
+    let page = format!("the page at offset {at} cannot be read");
+    assert!(damage.iter().any(|damage| damage.detail.contains(&page)), "{damage:?}");
 }
 
 #[test]

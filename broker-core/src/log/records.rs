@@ -189,15 +189,13 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::{Arc, Weak};
+    use std::sync::Arc;
 
     use super::*;
-    use crate::log::DurableWatcher;
-    use crate::log::budget::Budget;
+    use crate::log::test_log::TestLog;
     use crate::message::{Attributes, LARGE_BODY_LEN, Message, Parts};
-    use crate::queue::Queue;
     use crate::storage::sim_fs::SimFs;
-    use crate::storage::{Engine, Health, MessageBlock, Options};
+    use crate::storage::{Engine, Options};
 
     #[test]
     fn numbers_in_a_row_are_one_range_and_lists_stay_apart() {
@@ -208,66 +206,12 @@ mod tests {
         assert_eq!(found, [(1, 3), (7, 7), (9, 10), (11, 12)]);
     }
 
-    /// A log without threads: nothing is written unless a test asks for it.
-    #[derive(Debug)]
-    struct Unwritten(Engine, Arc<Budget>);
-
-    impl Log for Unwritten {
-        fn keeps(&self) -> bool {
-            true
-        }
-
-        fn append(&self, batch: &Batch<'_>) -> Result<LogPosition, StorageError> {
-            self.0.append(batch)
-        }
-
-        fn durable_up_to(&self) -> LogPosition {
-            self.0.durable()
-        }
-
-        fn appended_up_to(&self) -> LogPosition {
-            self.0.appended()
-        }
-
-        fn health(&self) -> Health {
-            self.0.health()
-        }
-
-        fn watch(&self, _: Arc<dyn DurableWatcher>) {}
-
-        fn read(
-            &self,
-            queue: QueueId,
-            from: u64,
-            octets_max: usize,
-        ) -> Result<Option<MessageBlock>, StorageError> {
-            self.0.read(queue.0, from, octets_max)
-        }
-
-        fn give_up(&self, queue: QueueId, seq: u64, octets: &[u8], why: &str) {
-            self.0.give_up_message(queue.0, seq, octets, why);
-        }
-
-        fn load_soon(&self, _: Weak<Queue>) {}
-
-        fn is_pressed(&self) -> bool {
-            self.0.is_pressed()
-        }
-
-        fn budget(&self) -> &Arc<Budget> {
-            &self.1
-        }
-
-        fn started_at_unix_ms(&self) -> u64 {
-            0
-        }
-    }
-
     #[test]
     fn a_large_body_goes_to_the_log_and_comes_back_without_being_copied() {
         let (fs, root) = (Arc::new(SimFs::new()), Path::new("/data"));
         let (engine, _) = Engine::open(fs, root, Options::default()).unwrap();
-        let log = Unwritten(engine, Arc::default());
+        // Nothing is written unless somebody asks for it.
+        let log = TestLog::over(engine);
         let bodies = [vec![7; LARGE_BODY_LEN], vec![8; 10]];
         let publications = bodies.map(|body| {
             Publication::Owned(Message::new(b"x", b"key", b"", body, Attributes::default()))

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::arguments::Overflow;
+use super::burial::Dead;
 use super::{BATCH_MAX, DeathReason, Effects, NEVER, Queue, State};
 use crate::consumer::{ENTRY_OCTETS, Entry, Outstanding};
 use crate::storage::Health;
@@ -26,7 +27,7 @@ const STRANDED_MAX: u64 = 4 * 1024 * 1024;
 /// Messages that have died and that the log has not let into the next queue yet.
 #[derive(Default)]
 pub(super) struct Stranded {
-    dead: Vec<(Entry, DeathReason)>,
+    dead: Vec<Dead>,
     bytes: u64,
     /// Octets of memory, about.
     resident: u64,
@@ -46,13 +47,13 @@ impl Stranded {
         self.resident > STRANDED_MAX
     }
 
-    pub(super) fn take(&mut self) -> Vec<(Entry, DeathReason)> {
+    pub(super) fn take(&mut self) -> Vec<Dead> {
         (self.bytes, self.resident) = (0, 0);
         std::mem::take(&mut self.dead)
     }
 
-    fn extend(&mut self, dead: Vec<(Entry, DeathReason)>) {
-        let octets = |(entry, _): &(Entry, DeathReason)| entry.message.body_len() as u64;
+    fn extend(&mut self, dead: Vec<Dead>) {
+        let octets = |dead: &Dead| dead.entry.message.body_len() as u64;
         let bytes = dead.iter().map(octets).sum::<u64>();
         self.bytes += bytes;
         self.resident += bytes + dead.len() as u64 * ENTRY_OCTETS;
@@ -63,7 +64,7 @@ impl Stranded {
 /// Messages that have died and of which the first, at least, has to be read before it can be passed on.
 #[derive(Default)]
 pub(super) struct Doomed {
-    line: VecDeque<(Outstanding, DeathReason)>,
+    line: VecDeque<Dead<Outstanding>>,
     /// Octets of the bodies.
     bytes: u64,
     /// Some have just been read and are on their way out; what dies meanwhile waits behind them.
@@ -95,19 +96,19 @@ impl Doomed {
         self.bytes
     }
 
-    fn push(&mut self, dead: Outstanding, reason: DeathReason) {
-        self.bytes += u64::from(dead.body_len);
-        self.line.push_back((dead, reason));
+    fn push(&mut self, dead: Dead<Outstanding>) {
+        self.bytes += u64::from(dead.entry.body_len);
+        self.line.push_back(dead);
     }
 
-    pub(super) fn take(&mut self) -> impl Iterator<Item = Outstanding> {
+    pub(super) fn take(&mut self) -> VecDeque<Dead<Outstanding>> {
         self.bytes = 0;
-        std::mem::take(&mut self.line).into_iter().map(|(dead, _)| dead)
+        std::mem::take(&mut self.line)
     }
 
     /// The number of the first, if that has to be read.
     pub(super) fn first(&self) -> Option<u64> {
-        let (first, _) = self.line.front()?;
+        let first = &self.line.front()?.entry;
         first.message.is_none().then_some(first.seq)
     }
 
@@ -115,7 +116,7 @@ impl Doomed {
     pub(super) fn octets_ahead(&self, octets_max: usize) -> usize {
         let mut last = 0;
         let mut octets = 0;
-        for (dead, _) in &self.line {
+        for Dead { entry: dead, .. } in &self.line {
             if dead.seq < last || octets >= octets_max {
                 break;
             }
@@ -127,13 +128,9 @@ impl Doomed {
 
     /// Messages with numbers in `range` have been read: `entries` are all that were there, by number. Gives those that can
     /// be passed on now. What was not there is in the log's damage report.
-    pub(super) fn read_back(
-        &mut self,
-        entries: &[Entry],
-        range: &Range<u64>,
-    ) -> Vec<(Entry, DeathReason)> {
+    pub(super) fn read_back(&mut self, entries: &[Entry], range: &Range<u64>) -> Vec<Dead> {
         let mut ready = Vec::new();
-        while let Some((mut dead, reason)) = self.line.pop_front() {
+        while let Some(Dead { entry: mut dead, reason, under_way }) = self.line.pop_front() {
             let index = entries.binary_search_by_key(&dead.seq, |entry| entry.seq).ok();
             if dead.message.is_none() {
                 let read = index.and_then(|index| entries.get(index));
@@ -141,10 +138,10 @@ impl Doomed {
             }
             let body_len = u64::from(dead.body_len);
             match dead.into_entry() {
-                Ok(entry) => ready.push((entry, reason)),
+                Ok(entry) => ready.push(Dead { entry, reason, under_way }),
                 Err(lost) if range.contains(&lost.seq) => {}
-                Err(unread) => {
-                    self.line.push_front((unread, reason));
+                Err(entry) => {
+                    self.line.push_front(Dead { entry, reason, under_way });
                     break;
                 }
             }
@@ -161,7 +158,7 @@ impl Queue {
     pub(super) fn drop_overflow(&self, state: &mut State, effects: &mut Effects) {
         while self.is_overfull(state) {
             let Some(entry) = state.ready.pop_front() else { break };
-            self.bury(state, entry, DeathReason::MaxLength, effects);
+            self.bury(state, Dead::unattended(entry, DeathReason::MaxLength), effects);
         }
     }
 
@@ -179,7 +176,7 @@ impl Queue {
     pub(super) fn drop_expired(&self, state: &mut State, now: u64, effects: &mut Effects) -> bool {
         for _ in 0..BATCH_MAX {
             let Some(entry) = state.ready.pop_expired(now) else { return true };
-            self.bury(state, entry, DeathReason::Expired, effects);
+            self.bury(state, Dead::unattended(entry, DeathReason::Expired), effects);
         }
         false
     }
@@ -187,23 +184,18 @@ impl Queue {
     /// A message has died: where the queue has a dead-letter exchange it is passed on, and leaves the log in the
     /// same step in which it enters the next queue; elsewhere it leaves the log with the next
     /// [`finish`](Self::finish).
-    pub(super) fn bury(
-        &self,
-        state: &mut State,
-        entry: Entry,
-        reason: DeathReason,
-        effects: &mut Effects,
-    ) {
+    pub(super) fn bury(&self, state: &mut State, dead: Dead, effects: &mut Effects) {
+        let Dead { entry, reason, under_way } = dead;
         if self.spec.settings.dead_letter.is_none() {
             if entry.logged {
                 state.scratch.settled.push(entry.seq);
             }
         } else if state.doomed.is_empty() {
-            effects.dead.push((entry, reason));
+            effects.dead.push(Dead { entry, reason, under_way });
         } else {
             // As long as it waits, memory need not hold what the log has.
             let in_memory = !entry.logged;
-            state.doomed.push(entry.outstanding(in_memory), reason);
+            state.doomed.push(Dead { entry: entry.outstanding(in_memory), reason, under_way });
         }
     }
 
@@ -211,14 +203,14 @@ impl Queue {
     pub(super) fn bury_returned(
         &self,
         state: &mut State,
-        returned: Outstanding,
-        reason: DeathReason,
+        returned: Dead<Outstanding>,
         effects: &mut Effects,
     ) {
-        match returned.into_entry() {
-            Ok(entry) => self.bury(state, entry, reason, effects),
+        let Dead { entry, reason, under_way } = returned;
+        match entry.into_entry() {
+            Ok(entry) => self.bury(state, Dead { entry, reason, under_way }, effects),
             Err(bare) if self.spec.settings.dead_letter.is_some() => {
-                state.doomed.push(bare, reason);
+                state.doomed.push(Dead { entry: bare, reason, under_way });
             }
             Err(bare) => state.scratch.settled.push(bare.seq),
         }
@@ -226,7 +218,7 @@ impl Queue {
 
     /// The log has not let these into the next queue: they wait here. Gives whether the sweep has to be told of the
     /// queue.
-    pub(crate) fn strand(&self, dead: Vec<(Entry, DeathReason)>) -> bool {
+    pub(crate) fn strand(&self, dead: Vec<Dead>) -> bool {
         let mut state = self.state.lock();
         if state.deleted {
             return false;

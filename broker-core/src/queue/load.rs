@@ -165,27 +165,43 @@ impl Queue {
         if !state.ready.has_unread() {
             return true;
         }
-        let (away_from, until) = state.ready.away_range();
-        let bare = state.ready.first_bare();
-        let from = bare.unwrap_or(away_from);
-        let next_seq = state.next_seq;
-        let overfull = self.is_overfull(state);
+        match state.ready.first_bare() {
+            Some(first) => self.load_bare(state, first),
+            None => self.load_away(state),
+        }
+    }
+
+    /// Octets that one read of the backlog is to bring; 0 is one message.
+    fn octets_wanted(&self, state: &State) -> usize {
         let many = !state.consumers.is_empty() || self.spec.settings.message_ttl.is_some();
-        let regardless = self.spec.settings.max_priority.is_some() || overfull;
+        let regardless = self.spec.settings.max_priority.is_some() || self.is_overfull(state);
         // Otherwise it is only to be known when the first one expires, or one is asked for.
         let affordable = !self.log.budget().is_spent() && !state.stranded.is_full();
-        let octets = match regardless || (many && affordable) {
+        match regardless || (many && affordable) {
             true => LOAD_OCTETS,
             false => 0,
-        };
+        }
+    }
+
+    /// Reads what has come back from consumers and is in its place without the message: the number `from` and those
+    /// behind it that the block has too.
+    fn load_bare(&self, state: &mut MutexGuard<'_, State>, from: u64) -> bool {
+        let (octets, next_seq) = (self.octets_wanted(state), state.next_seq);
         let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
         let Ok(block) = read else { return false };
-        if bare.is_some() {
-            let next = block.as_ref().map_or(next_seq, |block| block.next);
-            let mut entries = self.read_again(state, block.as_ref());
-            state.ready.read_back(&mut entries, from..next);
-            return true;
-        }
+        // What was published meanwhile is not in it.
+        let next = block.as_ref().map_or(next_seq, |block| block.next);
+        let mut entries = self.read_again(state, block.as_ref());
+        state.ready.read_back(&mut entries, from..next);
+        true
+    }
+
+    /// Reads the first of what only the log has, of which no place is in memory either.
+    fn load_away(&self, state: &mut MutexGuard<'_, State>) -> bool {
+        let (from, until) = state.ready.away_range();
+        let octets = self.octets_wanted(state);
+        let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, octets));
+        let Ok(block) = read else { return false };
         let (is_from, is_until) = state.ready.away_range();
         if !state.ready.is_away() || is_from != from || state.deleted {
             return true;

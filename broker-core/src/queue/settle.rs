@@ -1,5 +1,6 @@
 //! Settlement: deliveries that are acknowledged, rejected, or come back.
 
+use super::burial::Dead;
 use super::{DeathReason, Effects, Queue, State};
 use crate::consumer::Outstanding;
 use crate::log::LogPosition;
@@ -48,7 +49,8 @@ impl Queue {
             returned.redelivered = true;
             returned.returns = returned.returns.saturating_add(1);
             if u64::from(returned.returns) > limit {
-                self.bury_returned(&mut state, returned, DeathReason::DeliveryLimit, effects);
+                let dead = Dead::unattended(returned, DeathReason::DeliveryLimit);
+                self.bury_returned(&mut state, dead, effects);
                 continue;
             }
             match returned.into_entry() {
@@ -61,8 +63,8 @@ impl Queue {
         self.serve(state, now, effects);
     }
 
-    /// Drops messages that a consumer rejected, or dead-letters them; leaves `entries` empty.
-    /// [`Effects::position`] says when that is durable.
+    /// Drops messages that a consumer rejected, or dead-letters them; leaves `entries` empty. [`Effects::position`] says
+    /// when that is durable, but for what cannot move at once: whoever waits for it too [attends](Effects::attend).
     pub fn reject(&self, entries: &mut Vec<Outstanding>, effects: &mut Effects) {
         let mut state = self.state.lock();
         state.forget_unacked(entries);
@@ -70,7 +72,8 @@ impl Queue {
             entries.clear();
         }
         for rejected in entries.drain(..) {
-            self.bury_returned(&mut state, rejected, DeathReason::Rejected, effects);
+            let (reason, under_way) = (DeathReason::Rejected, effects.under_way.clone());
+            self.bury_returned(&mut state, Dead { entry: rejected, reason, under_way }, effects);
         }
         effects.position = effects.position.max(self.flush_settled(&mut state));
         self.finish(&mut state, effects);

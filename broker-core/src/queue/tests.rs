@@ -337,7 +337,7 @@ fn the_head_makes_room_in_a_full_queue() {
     let queue = queue_with(&dlx);
     let effects = publish(&queue, &["1", "2", "3"]);
     assert_eq!(effects.dead.len(), 1);
-    assert_eq!(effects.dead[0].1, DeathReason::MaxLength);
+    assert_eq!(effects.dead[0].reason, DeathReason::MaxLength);
     assert_eq!(drain(&queue), ["2", "3"]);
     let bytes = queue_with(&[("x-max-length-bytes", Value::Long(4))]);
     publish(&bytes, &["aa", "bb", "cc"]);
@@ -383,7 +383,7 @@ fn an_expired_message_is_never_delivered_once_it_is_at_the_head() {
     assert_eq!(effects.dead.len(), 1);
     assert!(queue.get(true, 100, &mut effects).unwrap().is_none());
     assert_eq!(effects.dead.len(), 2);
-    assert!(effects.dead.iter().all(|(_, reason)| *reason == DeathReason::Expired));
+    assert!(effects.dead.iter().all(|dead| dead.reason == DeathReason::Expired));
 }
 
 #[test]

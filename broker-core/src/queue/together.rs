@@ -8,8 +8,8 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use super::{DeathReason, Effects, LogPosition, Pending, Queue, QueueId, State};
-use crate::consumer::{Entry, Fate, Outstanding, Place};
+use super::{Dead, Effects, LogPosition, Pending, Queue, QueueId, State};
+use crate::consumer::{Fate, Outstanding, Place};
 use crate::log::records::Records;
 use crate::message::Publication;
 use crate::storage::{MessageRef, StorageError};
@@ -86,7 +86,8 @@ impl VirtualHost {
     }
 
     /// Carries out a transaction: what it publishes and what it settles, in one step. (What it rejects and a queue
-    /// dead-letters follows in steps of its own.)
+    /// dead-letters follows in steps of its own: some of them may be still to come, and `effects` says so to whoever
+    /// [attends](Effects::attend). The rest of them is carried out.)
     ///
     /// # Errors
     /// [`StorageError`] when the log takes nothing: then nothing is published, and the deliveries are back in their
@@ -96,6 +97,7 @@ impl VirtualHost {
         publications: &[Publication<'_>],
         shares: &mut [Share],
         settles: Vec<Settle>,
+        effects: &mut Effects,
         now: u64,
     ) -> Result<Outcome, StorageError> {
         let noted: Vec<Settlement> = settles.iter().filter_map(Settle::noted).collect();
@@ -105,18 +107,18 @@ impl VirtualHost {
             });
         drop(noted);
         for Settle { queue, fate, mut entries } in settles {
-            let mut effects = Effects::default();
             match fate {
-                _ if done.is_err() => queue.requeue(&mut entries, now, &mut effects),
+                _ if done.is_err() => queue.requeue(&mut entries, now, effects),
                 Fate::Acked => queue.acked(&mut entries),
                 Fate::Rejected if !queue.dead_letters() => queue.acked(&mut entries),
-                Fate::Rejected => queue.reject(&mut entries, &mut effects),
-                Fate::Requeued => queue.requeued(&mut entries, now, &mut effects),
+                Fate::Rejected => queue.reject(&mut entries, effects),
+                Fate::Requeued => queue.requeued(&mut entries, now, effects),
             }
-            self.carry_out(&queue, &mut effects, now);
-            if let Ok(done) = &mut done {
-                done.position = done.position.max(effects.position);
-            }
+            self.carry_out(&queue, effects, now);
+        }
+        let position = std::mem::take(&mut effects.position);
+        if let Ok(done) = &mut done {
+            done.position = done.position.max(position);
         }
         done
     }
@@ -129,7 +131,7 @@ impl VirtualHost {
         shares: &mut [Share],
         settled: &[Settlement],
         now: u64,
-        mut dying: impl FnMut(&Arc<Queue>, Vec<(Entry, DeathReason)>),
+        mut dying: impl FnMut(&Arc<Queue>, Vec<Dead>),
     ) -> Result<Outcome, StorageError> {
         shares.sort_unstable_by_key(|share| share.queue.id);
         debug_assert!(

@@ -127,6 +127,24 @@ impl Engine {
         self.checkpoint_step()?;
         self.seal_step()
     }
+
+    /// All that happens in the background besides commits, `elapsed` after it happened last; answers whether there is
+    /// more to do at once. A poisoned store writes nothing any more, not even what it gives back; reading goes on, and
+    /// with it the doubts about bad pages. What fails is noted and due again.
+    pub fn background_step(&self, elapsed: Duration) -> bool {
+        let is_poisoned = matches!(self.health(), Health::Poisoned { .. });
+        let mut goes_on = false;
+        if !is_poisoned {
+            let did = self.maintain_step();
+            self.note_background(did.as_ref().err());
+            goes_on = matches!(did, Ok(true));
+        }
+        self.reread_step(elapsed);
+        if !is_poisoned {
+            self.scrub_step(elapsed);
+        }
+        goes_on
+    }
 }
 
 /// What the committer is to do next.
@@ -189,21 +207,12 @@ fn await_commit(engine: &Engine, stop: &AtomicBool) -> Wanted {
 
 #[expect(clippy::disallowed_methods, reason = "real time sets the pace of the scrub here")]
 fn maintenance_loop(engine: &Engine, stop: &AtomicBool) {
-    let mut scrubbed = Instant::now();
+    let mut last = Instant::now();
     while !stop.load(Ordering::Acquire) {
-        // A poisoned store writes nothing any more; reading goes on, and with it the doubts about bad pages.
-        let is_poisoned = engine.state.lock().poisoned.is_some();
-        let did = if is_poisoned { Ok(false) } else { engine.maintain_step() };
-        if !is_poisoned {
-            engine.note_background(did.as_ref().err());
-        }
         let now = Instant::now();
-        engine.reread_step(now - scrubbed);
-        if !is_poisoned {
-            engine.scrub_step(now - scrubbed);
-        }
-        scrubbed = now;
-        if matches!(did, Ok(true)) {
+        let goes_on = engine.background_step(now - last);
+        last = now;
+        if goes_on {
             continue;
         }
         let mut state = engine.state.lock();

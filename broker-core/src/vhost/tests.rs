@@ -1,18 +1,17 @@
 //! Declarations, bindings and routes of a virtual host.
 
-use std::sync::atomic::AtomicBool;
-
 use super::*;
-use crate::log::budget::Budget;
-use crate::log::{DurableWatcher, LogPosition, MemoryLog};
+use crate::exchange::Binding;
+use crate::log::test_log::TestLog;
+use crate::log::{LogPosition, MemoryLog};
 use crate::message::{Attributes, Message, Publication};
-use crate::queue::{Effects, QueueId, Share};
-use crate::storage::{Batch, Health, MessageBlock, StorageError};
+use crate::queue::{Effects, Share};
+use crate::storage::StorageError;
 
-const US: ConnectionId = ConnectionId(1);
+pub(super) const US: ConnectionId = ConnectionId(1);
 const THEM: ConnectionId = ConnectionId(2);
 
-fn vhost() -> Arc<VirtualHost> {
+pub(super) fn vhost() -> Arc<VirtualHost> {
     VirtualHost::new(
         VhostName::new("/").unwrap(),
         Arc::new(MemoryLog::default()),
@@ -21,15 +20,15 @@ fn vhost() -> Arc<VirtualHost> {
     )
 }
 
-fn exchange(name: &str) -> ExchangeName {
+pub(super) fn exchange(name: &str) -> ExchangeName {
     ExchangeName::new(name).unwrap()
 }
 
-fn queue(name: &str) -> QueueName {
+pub(super) fn queue(name: &str) -> QueueName {
     QueueName::new(name).unwrap()
 }
 
-fn spec(name: &str, kind: ExchangeType) -> ExchangeSpec {
+pub(super) fn spec(name: &str, kind: ExchangeType) -> ExchangeSpec {
     ExchangeSpec {
         name: exchange(name),
         kind,
@@ -51,11 +50,11 @@ fn declaration(name: &str) -> QueueDeclaration {
     }
 }
 
-fn declare(vhost: &VirtualHost, name: &str) -> Arc<Queue> {
+pub(super) fn declare(vhost: &VirtualHost, name: &str) -> Arc<Queue> {
     vhost.declare_queue(declaration(name), US, 0).unwrap().queue
 }
 
-fn bind_with(
+pub(super) fn bind_with(
     vhost: &VirtualHost,
     source: &str,
     destination: Destination,
@@ -71,11 +70,11 @@ fn bind_with(
     vhost.bind(binding, US).unwrap();
 }
 
-fn bind(vhost: &VirtualHost, source: &str, to: &str, key: &str) {
+pub(super) fn bind(vhost: &VirtualHost, source: &str, to: &str, key: &str) {
     bind_with(vhost, source, Destination::Queue(queue(to)), key, Arguments::new());
 }
 
-fn routed(vhost: &VirtualHost, source: &str, keys: &[&str]) -> Vec<String> {
+pub(super) fn routed(vhost: &VirtualHost, source: &str, keys: &[&str]) -> Vec<String> {
     let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
     let route = vhost.route(&exchange(source), &keys, None).unwrap();
     let mut names: Vec<String> =
@@ -129,41 +128,6 @@ fn the_alternate_exchange_takes_what_an_exchange_has_no_binding_for() {
     bind(&vhost, "alternate", "rest", "");
     assert_eq!(routed(&vhost, "main", &["k"]), ["a"]);
     assert_eq!(routed(&vhost, "main", &["other"]), ["rest"]);
-}
-
-#[test]
-fn a_deleted_queue_takes_its_bindings_and_auto_delete_sources_with_it() {
-    let vhost = vhost();
-    declare(&vhost, "a");
-    let auto = ExchangeSpec { auto_delete: true, ..spec("auto", ExchangeType::Direct) };
-    let upstream = ExchangeSpec { auto_delete: true, ..spec("upstream", ExchangeType::Direct) };
-    vhost.declare_exchange(auto).unwrap();
-    vhost.declare_exchange(upstream).unwrap();
-    bind(&vhost, "auto", "a", "k");
-    bind_with(&vhost, "upstream", Destination::Exchange(exchange("auto")), "k", Arguments::new());
-    assert_eq!(vhost.delete_queue(&queue("a"), Some(US), false, false), Ok(Removed::default()));
-    assert!(vhost.exchange(&exchange("auto")).is_err());
-    assert!(vhost.exchange(&exchange("upstream")).is_err(), "its last binding led to auto");
-    assert!(vhost.topology.read().sources.is_empty());
-}
-
-#[test]
-fn unbinding_one_of_two_bindings_that_differ_in_arguments_leaves_the_other() {
-    let vhost = vhost();
-    declare(&vhost, "a");
-    let with: Arguments = [("n".into(), Value::Byte(1))].into_iter().collect();
-    bind(&vhost, "amq.direct", "a", "k");
-    bind_with(&vhost, "amq.direct", Destination::Queue(queue("a")), "k", with.clone());
-    let binding = |arguments| Binding {
-        source: exchange("amq.direct"),
-        destination: Destination::Queue(queue("a")),
-        routing_key: b"k"[..].into(),
-        arguments,
-    };
-    vhost.unbind(&binding(Arguments::new()), US).unwrap();
-    assert_eq!(routed(&vhost, "amq.direct", &["k"]), ["a"]);
-    vhost.unbind(&binding(with), US).unwrap();
-    assert!(routed(&vhost, "amq.direct", &["k"]).is_empty());
 }
 
 #[test]
@@ -329,66 +293,9 @@ fn effects_that_nobody_carries_out_are_noticed() {
     short.publish(&[Publication::Owned(message)], 0, &mut Effects::default());
 }
 
-/// A log that keeps nothing but how many batches it has taken, and takes nothing once it is full.
-#[derive(Debug, Default)]
-struct SmallLog {
-    full: AtomicBool,
-    end: AtomicU64,
-    budget: Arc<Budget>,
-}
-
-impl Log for SmallLog {
-    fn keeps(&self) -> bool {
-        true
-    }
-
-    fn append(&self, _: &Batch<'_>) -> Result<LogPosition, StorageError> {
-        match self.full.load(Ordering::Relaxed) {
-            true => Err(StorageError::DiskFull),
-            false => Ok(LogPosition(self.end.fetch_add(1, Ordering::Relaxed) + 1)),
-        }
-    }
-
-    fn durable_up_to(&self) -> LogPosition {
-        LogPosition::START
-    }
-
-    fn appended_up_to(&self) -> LogPosition {
-        LogPosition(self.end.load(Ordering::Relaxed))
-    }
-
-    fn health(&self) -> Health {
-        Health::Healthy
-    }
-
-    fn watch(&self, _: Arc<dyn DurableWatcher>) {}
-
-    fn read(&self, _: QueueId, _: u64, _: usize) -> Result<Option<MessageBlock>, StorageError> {
-        Ok(None)
-    }
-
-    fn give_up(&self, _: QueueId, _: u64, _: &[u8], _: &str) {}
-
-    fn load_soon(&self, _: Weak<Queue>) {}
-
-    fn is_pressed(&self) -> bool {
-        false
-    }
-
-    fn budget(&self) -> &Arc<Budget> {
-        &self.budget
-    }
-
-    fn started_at_unix_ms(&self) -> u64 {
-        0
-    }
-}
-
 #[test]
 fn nothing_has_happened_in_a_step_that_the_log_does_not_take() {
-    let log = Arc::new(SmallLog::default());
-    let name = VhostName::new("/").unwrap();
-    let vhost = VirtualHost::new(name, Arc::clone(&log) as Arc<_>, Arc::default(), Arc::default());
+    let (vhost, log) = kept_vhost();
     let kept = QueueDeclaration { durable: true, ..declaration("kept") };
     let kept = vhost.declare_queue(kept, US, 0).unwrap().queue;
     let graveyard = declare(&vhost, "graveyard");
@@ -416,8 +323,8 @@ fn nothing_has_happened_in_a_step_that_the_log_does_not_take() {
 }
 
 /// A virtual host over a log whose batches have the positions 1, 2 and so on.
-fn kept_vhost() -> (Arc<VirtualHost>, Arc<SmallLog>) {
-    let log = Arc::new(SmallLog::default());
+fn kept_vhost() -> (Arc<VirtualHost>, Arc<TestLog>) {
+    let log = Arc::new(TestLog::default());
     let name = VhostName::new("/").unwrap();
     let vhost = VirtualHost::new(name, Arc::clone(&log) as Arc<_>, Arc::default(), Arc::default());
     (vhost, log)

@@ -447,7 +447,9 @@ impl World {
             entries: entries_of(held),
         };
         let settling = settles.iter().map(settle).collect();
-        match self.vhost().commit(&list, &mut shares, settling, self.now()) {
+        let mut effects = Effects::default();
+        effects.attend();
+        match self.vhost().commit(&list, &mut shares, settling, &mut effects, self.now()) {
             Ok(done) => {
                 if done.rejected != refused {
                     return Err(format!("{:?} are refused, not {refused:?}", done.rejected));
@@ -466,6 +468,10 @@ impl World {
         }
         if settles.iter().any(|(_, _, fate, _)| *fate != Fate::Acked) {
             self.read_returned();
+        }
+        let is_read = self.refusals() == 0 && !self.is_unread;
+        if effects.take_burial(&*self.node().log).is_some() && is_read {
+            return Err("what a transaction rejected has been read and has not moved".to_owned());
         }
         for (_, _, _, held) in &settles {
             self.resume(held);

@@ -1,13 +1,15 @@
 //! Messages that consumers have and do not acknowledge: what memory keeps of them, and how they come back.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use broker_core::arguments::Value;
-use broker_core::consumer::{ConsumerId, Outstanding};
+use broker_core::consumer::{ConsumerId, Fate, Outstanding};
 use broker_core::log::Log as _;
-use broker_core::queue::{Effects, Queue};
-use broker_core::storage::sim_fs::SimFs;
+use broker_core::log::LogPosition;
+use broker_core::queue::{Burial, Effects, Queue, Settle};
+use broker_core::storage::sim_fs::{Call, Fault, Operation, SimFs};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt as _, SeedableRng as _};
@@ -101,6 +103,96 @@ fn rejected_messages_are_dead_lettered_in_the_order_in_which_they_were_rejected(
     assert_eq!(node.queue("q").depth().ready, 0);
 }
 
+/// Commits a transaction that rejects all that the consumer of a queue has. Gives what its client has to wait for.
+fn commit_rejected(node: &Node, queue: &Arc<Queue>) -> (LogPosition, Option<Burial>) {
+    let (hand, _) = all_outstanding(node, queue);
+    let entries = std::mem::take(&mut *hand.got.lock());
+    let settle = Settle { queue: Arc::clone(queue), fate: Fate::Rejected, entries };
+    let now = node.now.load(Ordering::Relaxed);
+    let mut effects = Effects::default();
+    effects.attend();
+    let done = node.vhost().commit(&[], &mut [], vec![settle], &mut effects, now).unwrap();
+    let burial = effects.take_burial(&*node.log);
+    (done.position.max(effects.position), burial)
+}
+
+/// No file can be read any more, nor opened.
+fn unreadable(call: &Call<'_>) -> Option<Fault> {
+    let reads = matches!(call.operation, Operation::Read | Operation::Open);
+    reads.then_some(Fault::Error(ErrorKind::Other))
+}
+
+/// Counts how often it says that it is over.
+fn count_wakes(burial: &Burial) -> Arc<AtomicU64> {
+    let wakes = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&wakes);
+    burial.wake(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    wakes
+}
+
+/// The machine stops as soon as the log has come to where it ends now.
+fn kill_when_durable(node: Node) -> Node {
+    let end = node.log.appended_up_to();
+    wait_for(|| node.log.durable_up_to() >= end);
+    Node::start(node.fs.kill(), 64 << 20)
+}
+
+/// A commit was answered when the log had it, although what it rejected and only the log had was still in its old queue.
+#[test]
+fn a_transaction_is_done_when_what_it_rejected_has_been_read_and_has_moved() {
+    let node = Node::new();
+    let (queue, dead) = dead_lettering(&node);
+    node.fs.set_hook(unreadable);
+    let burial = commit_rejected(&node, &queue).1.expect("there is much to be read");
+    let wakes = count_wakes(&burial);
+    assert!(!burial.is_over());
+    assert_eq!(dead.depth().ready + queue.depth().ready, COUNT as u64);
+    assert!(queue.depth().ready > 0, "the disk was read");
+    node.fs.clear_hook();
+    wait_for(|| burial.is_over());
+    wait_for(|| wakes.load(Ordering::Relaxed) == 1);
+    let node = kill_when_durable(node);
+    assert_eq!(node.queue("q").depth().ready, 0);
+    assert_eq!(numbers(&node.drain(&node.queue("dead"))), (0..COUNT).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_transaction_whose_rejected_messages_go_elsewhere_meanwhile_is_done_with_them() {
+    type Removal = fn(&Node, &Arc<Queue>);
+    let purge: Removal = |_, queue| assert!(queue.purge().count > 0);
+    let delete: Removal = |node, queue| {
+        node.vhost().delete_queue(&queue.spec.name, None, false, false).unwrap();
+    };
+    for (what, remove) in [("purge", purge), ("delete", delete)] {
+        let node = Node::new();
+        let (queue, _) = dead_lettering(&node);
+        node.fs.set_hook(unreadable);
+        let burial = commit_rejected(&node, &queue).1.expect("there is much to be read");
+        let wakes = count_wakes(&burial);
+        remove(&node, &queue);
+        // The reader of the log may have the queue in its hands.
+        wait_for(|| wakes.load(Ordering::Relaxed) == 1);
+        assert!(burial.is_over(), "{what}");
+        node.fs.clear_hook();
+        let node = kill_when_durable(node);
+        let left = node.vhost().queue(&queue.spec.name).map_or(0, |queue| queue.depth().ready);
+        assert_eq!(left, 0, "{what}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_what_was_rejected_and_is_dropped() {
+    let node = Node::new();
+    let queue = node.declare("q", &[]);
+    let (position, burial) = commit_rejected(&node, &queue);
+    assert!(burial.is_none(), "it is in the transaction's own step");
+    wait_for(|| node.log.durable_up_to() >= position);
+    let node = Node::start(node.fs.kill(), 64 << 20);
+    assert_eq!(node.queue("q").depth().ready, 0);
+}
+
 #[test]
 fn many_queues_that_are_never_acknowledged_stay_within_the_memory_for_messages() {
     const BUDGET: u64 = 1 << 20;
@@ -139,6 +231,37 @@ fn what_comes_back_again_after_a_restart_has_come_back_twice() {
     for (number, entry) in hand.got.lock().iter().enumerate() {
         let returns = if number < SOME { 2 } else { 1 };
         assert_eq!((entry.seq, entry.returns), (number as u64, returns));
+    }
+}
+
+/// A block that was read for some messages took the counts of the others in it along.
+#[test]
+fn who_is_read_for_others_has_come_back_as_often_as_before() {
+    const ALL: usize = 200;
+    const SOME: usize = 10;
+    let node = Node::new();
+    let (queue, _) = dead_lettering(&node);
+    let (hand, id) = subscribe(&queue, usize::MAX / 2);
+    node.publish(&queue, numbered(ALL, 8), PERSISTENT);
+    wait_for(|| hand.got.lock().len() == ALL);
+    queue.cancel(id, 0, &mut Effects::default());
+    give_back(&node, &queue, std::mem::take(&mut *hand.got.lock()));
+    // Without memory messages are read one by one, but those that are to be dead-lettered together.
+    let node = node.restart_with(0);
+    let (queue, dead) = (node.queue("q"), node.queue("dead"));
+    let (hand, id) = subscribe(&queue, SOME);
+    wait_for(|| hand.got.lock().len() == SOME);
+    queue.cancel(id, 0, &mut Effects::default());
+    let mut rejected = std::mem::take(&mut *hand.got.lock());
+    assert!(rejected.iter().all(|entry| entry.message.is_none()), "nothing is to be read");
+    let mut effects = Effects::default();
+    queue.reject(&mut rejected, &mut effects);
+    node.vhost().carry_out(&queue, &mut effects, 0);
+    wait_for(|| dead.depth().ready == SOME as u64);
+    let (hand, _) = subscribe(&queue, usize::MAX / 2);
+    wait_for(|| hand.got.lock().len() == ALL - SOME);
+    for (number, entry) in (SOME..).zip(&*hand.got.lock()) {
+        assert_eq!((entry.seq, entry.returns), (number as u64, 1));
     }
 }
 

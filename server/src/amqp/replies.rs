@@ -5,9 +5,15 @@
 //! so that everything is answered in its order; what others deliver to its consumers goes on. Heartbeats pass, and so
 //! does the end of the channel or of the connection, after which nobody wants the reply any more. What is transient
 //! appends nothing and waits for nothing.
+//!
+//! A commit waits elsewhere, and holds up nothing, as long as it waits for the log alone. One that has rejected messages
+//! which have to be read before they can be dead-lettered waits here until that is done.
+
+use std::sync::Arc;
 
 use broker_core::Refusal;
 use broker_core::log::LogPosition;
+use broker_core::queue::Burial;
 use broker_core::storage::StorageError;
 use proto_amqp::control::protocol::AMQPClass;
 use proto_amqp::{ChannelId, Frame, FrameKind, MethodId};
@@ -15,7 +21,7 @@ use tokio::time::Instant;
 
 use super::error::Exception;
 use super::session::Session;
-use crate::node::KEPT_WITHIN;
+use crate::node::{Connection as _, KEPT_TOO_LATE, KEPT_WITHIN};
 
 const CONNECTION_CLOSE: MethodId = MethodId { class: 10, method: 50 };
 const CHANNEL_CLOSE: MethodId = MethodId { class: 20, method: 40 };
@@ -27,8 +33,17 @@ pub(super) struct WaitingReply {
     /// What is answered.
     method: MethodId,
     reply: AMQPClass,
-    position: LogPosition,
+    awaited: Awaited,
     until: Instant,
+}
+
+/// What a reply waits for.
+#[derive(Debug)]
+enum Awaited {
+    /// The log has come so far.
+    Durable(LogPosition),
+    /// Rejected messages have come to their next queue; then the log has to come to its end.
+    Buried(Burial),
 }
 
 impl Session {
@@ -45,8 +60,31 @@ impl Session {
             self.send(channel, reply);
             return;
         }
+        self.wait_for(Awaited::Durable(position), channel, method, reply);
+    }
+
+    /// Answers `method` when all of `burial` has come to its next queue, and the log knows.
+    pub(super) fn reply_after(
+        &mut self,
+        burial: Burial,
+        channel: ChannelId,
+        method: MethodId,
+        reply: AMQPClass,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        burial.wake(move || shared.wake());
+        self.wait_for(Awaited::Buried(burial), channel, method, reply);
+    }
+
+    fn wait_for(
+        &mut self,
+        awaited: Awaited,
+        channel: ChannelId,
+        method: MethodId,
+        reply: AMQPClass,
+    ) {
         let until = Instant::now() + KEPT_WITHIN;
-        self.reply_waiting = Some(WaitingReply { channel, method, reply, position, until });
+        self.reply_waiting = Some(WaitingReply { channel, method, reply, awaited, until });
     }
 
     /// Whether a frame has to wait behind a reply.
@@ -65,8 +103,14 @@ impl Session {
 
     /// Whether the log has come to the reply that waits. Has the connection woken when it may have.
     pub(super) fn is_reply_due(&mut self) -> bool {
-        let Some(waiting) = &self.reply_waiting else { return false };
-        waiting.position <= self.log_wait.mark(&self.node, &self.shared)
+        let Some(waiting) = &mut self.reply_waiting else { return false };
+        let position = match &waiting.awaited {
+            Awaited::Durable(position) => *position,
+            Awaited::Buried(burial) if burial.is_over() => self.node.broker.log.appended_up_to(),
+            Awaited::Buried(_) => return false,
+        };
+        waiting.awaited = Awaited::Durable(position);
+        position <= self.log_wait.mark(&self.node, &self.shared)
     }
 
     /// Sends the reply that waits if it is `due`, or an exception if the log is lost.
@@ -88,9 +132,7 @@ impl Session {
 
     /// It has waited for too long.
     pub(super) fn on_reply_late(&mut self) {
-        let text =
-            "done, but the disk does not say that it is kept: after a crash it may be undone";
-        self.refuse_waiting(text);
+        self.refuse_waiting(KEPT_TOO_LATE);
     }
 
     fn refuse_waiting(&mut self, text: impl Into<String>) {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use broker_core::consumer::Fate;
 use broker_core::log::LogPosition;
+use broker_core::queue::Effects;
 use broker_core::storage::StorageError;
 use broker_core::{Message, Publication};
 use proto_amqp::control::protocol::{AMQPClass, tx};
@@ -72,6 +73,10 @@ fn not_committed(reason: &str) -> Exception {
     Exception::precondition(format!("not committed: {reason}"), COMMIT)
 }
 
+fn commit_ok() -> AMQPClass {
+    AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {}))
+}
+
 impl Session {
     pub(super) fn on_tx(
         &mut self,
@@ -115,7 +120,8 @@ impl Session {
         transaction.ok_or_else(|| Exception::precondition("channel is not transactional", method))
     }
 
-    /// All of it in one step: publishes, then settlements. Returns precede commit-ok.
+    /// All of it in one step: publishes, then settlements. Returns precede commit-ok, which says that all of it survives
+    /// a crash: dead letters that are still on their way too.
     fn on_tx_commit(&mut self, id: ChannelId) -> Result<(), Exception> {
         let Transaction { publishes, settlements, .. } = self.take_transaction(id, COMMIT)?;
         let Some(vhost) = self.vhost.clone() else { return Ok(()) };
@@ -138,17 +144,27 @@ impl Session {
         let mut resumable = Vec::new();
         let settles = self.settles_of(id, settlements, &mut resumable);
         let now = self.node.clock.now();
-        let done = vhost.commit(&publications, &mut shares.list, settles, now);
+        let mut effects = Effects::default();
+        if settles.iter().any(|settle| settle.fate == Fate::Rejected) {
+            effects.attend();
+        }
+        let list = &mut shares.list;
+        let done = vhost.commit(&publications, list, settles, &mut effects, now);
         self.resume(&mut resumable, now);
         let outcome = done.map_err(|error| not_committed(error.for_peers()))?;
         self.batch.backlogged |= outcome.backlogged;
         if !outcome.rejected.is_empty() {
             return Err(Exception::precondition("partial tx completion", COMMIT));
         }
+        if let Some(burial) = effects.take_burial(&*self.node.broker.log) {
+            self.reply_after(burial, id, COMMIT, commit_ok());
+            return Ok(());
+        }
         // Commits of a channel are answered in order: the client tells them apart by nothing else.
         let earlier = self.commits_waiting.iter().filter(|(_, channel)| *channel == id);
         let earlier = earlier.map(|(position, _)| *position).max().unwrap_or_default();
-        self.commits_waiting.push((outcome.position.max(earlier), id));
+        let position = outcome.position.max(effects.position).max(earlier);
+        self.commits_waiting.push((position, id));
         self.answer_commits();
         Ok(())
     }
@@ -177,7 +193,7 @@ impl Session {
             self.commits_waiting.extract_if(.., |(position, _)| *position <= durable).collect();
         for (_, id) in due {
             if self.channels.contains_key(&id.0) {
-                self.send(id, AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+                self.send(id, commit_ok());
             }
         }
     }

@@ -17,6 +17,12 @@ pub(crate) struct SlowLog {
 }
 
 impl SlowLog {
+    /// One that leaves no memory for messages that it has too: a consumer keeps no more of them than their places. Who
+    /// wants to read them waits for ever.
+    pub(crate) fn without_memory() -> Self {
+        Self { budget: Arc::new(Budget::new(0)), ..Self::default() }
+    }
+
     /// Everything that was appended becomes durable.
     pub(crate) fn catch_up(&self) {
         self.mark.store(self.end.load(Ordering::SeqCst), Ordering::SeqCst);

@@ -155,7 +155,11 @@ impl Client {
                     self.done_at = self.done_at.max(position);
                 }
                 Fate::Requeued => queue.requeue(&mut entries, now, &mut self.effects),
-                Fate::Rejected => queue.reject(&mut entries, &mut self.effects),
+                Fate::Rejected => {
+                    // The next receipt speaks of it.
+                    self.effects.attend();
+                    queue.reject(&mut entries, &mut self.effects);
+                }
             }
             self.carry_out(&queue, now);
         }

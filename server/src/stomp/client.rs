@@ -7,7 +7,7 @@ use broker_core::VirtualHost;
 use broker_core::consumer::ConnectionId;
 use broker_core::log::LogPosition;
 use broker_core::name::{ExchangeName, QueueName};
-use broker_core::queue::{Effects, Queue};
+use broker_core::queue::{Burial, Effects, Queue};
 use hashbrown::{HashMap, HashSet};
 use proto_stomp::{Command, Frame, FrameEnd, FrameWriter, Version};
 use tokio::time::Instant;
@@ -186,7 +186,7 @@ impl Client {
                 self.on_acknowledge(command, frame)?;
                 if let Some(receipt) = frame.headers.get("receipt") {
                     self.flush(batch);
-                    self.receipt_at(self.done_at, receipt, Of::Other);
+                    self.receipt_when_done(receipt, Of::Other);
                 }
                 return Ok(Next::GoOn);
             }
@@ -214,7 +214,7 @@ impl Client {
         }
         if let Some(receipt) = receipt {
             // Behind those that wait, and when what came before it is kept.
-            self.receipt_at(self.done_at, receipt, Of::Other);
+            self.receipt_when_done(receipt, Of::Other);
         }
         Ok(Next::GoOn)
     }
@@ -232,14 +232,28 @@ impl Client {
         write_receipt(self.outlet().lock().out.octets(), receipt, end);
     }
 
-    /// Gives a receipt as soon as the log has come to `position`.
-    pub(super) fn receipt_at(&mut self, position: LogPosition, receipt: &[u8], of: Of) {
-        if self.receipts.is_empty() && position <= self.node.broker.log.durable_up_to() {
+    /// Gives a receipt as soon as all that was done so far is durable.
+    pub(super) fn receipt_when_done(&mut self, receipt: &[u8], of: Of) {
+        let burial = self.take_burial();
+        let is_kept = burial.is_none() && self.done_at <= self.node.broker.log.durable_up_to();
+        if is_kept && self.receipts.is_empty() {
             self.write_receipt(receipt);
         } else {
-            self.receipts.wait(position, receipt, of);
+            self.receipts.wait(self.done_at, burial, receipt, of);
             self.release_receipts();
         }
+    }
+
+    /// What was rejected since the last receipt and is still on its way to its next queue; the session is woken when
+    /// it has come there.
+    pub(super) fn take_burial(&mut self) -> Option<Burial> {
+        let burial = self.effects.take_burial(&*self.node.broker.log);
+        self.done_at = self.done_at.max(std::mem::take(&mut self.effects.position));
+        if let Some(burial) = &burial {
+            let outlet = Arc::clone(self.outlet());
+            burial.wake(move || outlet.wake());
+        }
+        burial
     }
 
     /// Gives the receipts that the log has come to.
@@ -247,6 +261,7 @@ impl Client {
         if self.receipts.is_empty() {
             return;
         }
+        self.receipts.look_at_burials(&*self.node.broker.log);
         let durable = self.log_wait.mark(&self.node, &self.shared);
         let end = self.frame_end();
         let mut state = self.shared.outlet.lock();
@@ -272,9 +287,12 @@ impl Client {
         }
     }
 
-    /// Whether receipts wait for a log that will not have what they speak of.
-    pub(super) fn waits_in_vain(&self) -> bool {
-        (!self.receipts.is_empty() || self.waits()) && self.node.is_log_lost()
+    /// Why receipts wait in vain, if they do: the log will not have what they speak of, or the disk takes too long.
+    pub(super) fn waits_in_vain(&self) -> Option<StompError> {
+        if (!self.receipts.is_empty() || self.waits()) && self.node.is_log_lost() {
+            return Some(StompError::log_lost());
+        }
+        self.receipts.is_late().then(StompError::kept_too_late)
     }
 
     // ---- between frames ----

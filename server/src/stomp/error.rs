@@ -11,6 +11,8 @@ use broker_core::storage::StorageError;
 use proto_amqp::ReplyCode;
 use proto_stomp::{Command, FrameEnd, FrameError, FrameWriter, Version};
 
+use crate::node::KEPT_TOO_LATE;
+
 /// What becomes of the connection after an ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
@@ -306,6 +308,11 @@ impl StompError {
     /// Receipts wait for a log that cannot be written any more.
     pub(super) fn log_lost() -> Self {
         Self::precondition(format!("not kept: {}", StorageError::LOST))
+    }
+
+    /// What a receipt speaks of comes to no end.
+    pub(super) fn kept_too_late() -> Self {
+        Self::precondition(KEPT_TOO_LATE)
     }
 
     /// The log takes no messages.

@@ -483,6 +483,13 @@ impl Client {
             self.done_at = positions.fold(self.done_at, LogPosition::max);
             return;
         }
+        // Settlements stood between the messages: receipts speak of those too.
+        self.flush_settling();
+        let gives = |pending: &Pending| pending.receipt.is_some() && !pending.refused;
+        let mut burial = match batch.messages.iter().any(gives) {
+            true => self.take_burial(),
+            false => None,
+        };
         let durable = self.node.broker.log.durable_up_to();
         let end = self.frame_end();
         let mut at_once = 0;
@@ -493,11 +500,11 @@ impl Client {
             let receipt = batch.receipts.get(range.clone()).unwrap_or_default();
             if pending.refused {
                 StompError::rejected().write(Some(receipt), state.out.octets(), end);
-            } else if self.receipts.is_empty() && self.done_at <= durable {
+            } else if self.receipts.is_empty() && burial.is_none() && self.done_at <= durable {
                 write_receipt(state.out.octets(), receipt, end);
                 at_once += 1;
             } else {
-                self.receipts.wait(self.done_at, receipt, Of::Send);
+                self.receipts.wait(self.done_at, burial.take(), receipt, Of::Send);
             }
         }
         drop(state);

@@ -2,10 +2,17 @@
 //!
 //! A RECEIPT says that its frame and all frames before it are done: messages are durable, acknowledgements too (STOMP
 //! 1.2, RECEIPT). It waits until the log's mark has passed them; one line serves for all, in the order of the frames.
+//!
+//! Where the mark has to come may not be known yet: what was rejected may have to be read before it is dead-lettered. A
+//! receipt that speaks of such a burial waits until it is over, but not for ever.
 
 use std::collections::VecDeque;
 
-use broker_core::log::LogPosition;
+use broker_core::log::{Log, LogPosition};
+use broker_core::queue::Burial;
+use tokio::time::Instant;
+
+use crate::node::KEPT_WITHIN;
 
 /// Receipts that may wait before nothing more is read: what they cost is bounded then.
 const WAITING_MAX: usize = 65_536;
@@ -21,18 +28,75 @@ pub(super) enum Of {
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
     waiting: VecDeque<Waiting>,
+    /// How many of them speak of a burial that is not known to be over.
+    buried: usize,
+    /// The first has waited for too long.
+    is_late: bool,
 }
 
 #[derive(Debug)]
 struct Waiting {
     position: LogPosition,
+    burial: Option<Buried>,
     of: Of,
     receipt: Box<[u8]>,
 }
 
+/// Rejected messages of which a receipt speaks.
+#[derive(Debug)]
+struct Buried {
+    burial: Burial,
+    /// When the wait is over, whatever the disk does.
+    until: Instant,
+}
+
+impl Waiting {
+    /// Whether all of which it speaks is durable when the mark is at `durable`.
+    fn is_due(&self, durable: LogPosition) -> bool {
+        self.burial.is_none() && self.position <= durable
+    }
+}
+
 impl Receipts {
-    pub(super) fn wait(&mut self, position: LogPosition, receipt: &[u8], of: Of) {
-        self.waiting.push_back(Waiting { position, of, receipt: receipt.into() });
+    /// One more waits until the log has come to `position`, and `burial` is over and durable.
+    pub(super) fn wait(
+        &mut self,
+        position: LogPosition,
+        burial: Option<Burial>,
+        receipt: &[u8],
+        of: Of,
+    ) {
+        let until = |burial| Buried { burial, until: Instant::now() + KEPT_WITHIN };
+        let burial = burial.map(until);
+        self.buried += usize::from(burial.is_some());
+        self.waiting.push_back(Waiting { position, burial, of, receipt: receipt.into() });
+    }
+
+    /// Until when the first waits for rejected messages, if it does.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        self.waiting.front()?.burial.as_ref().map(|buried| buried.until)
+    }
+
+    /// Time has come to `now`.
+    pub(super) fn on_deadline(&mut self, now: Instant) {
+        self.is_late |= self.waits_until().is_some_and(|until| until <= now);
+    }
+
+    pub(super) const fn is_late(&self) -> bool {
+        self.is_late
+    }
+
+    /// Receipts whose burials are over wait for the present end of `log` from now on. To be called with no lock held.
+    pub(super) fn look_at_burials(&mut self, log: &dyn Log) {
+        if self.buried == 0 {
+            return;
+        }
+        for waiting in &mut self.waiting {
+            if waiting.burial.take_if(|buried| buried.burial.is_over()).is_some() {
+                waiting.position = waiting.position.max(log.appended_up_to());
+                self.buried -= 1;
+            }
+        }
     }
 
     /// Gives the receipts whose messages are durable to `write`; gives the number of messages that are
@@ -40,7 +104,7 @@ impl Receipts {
     pub(super) fn release(&mut self, durable: LogPosition, mut write: impl FnMut(&[u8])) -> u64 {
         let mut count = 0;
         while let Some(first) = self.waiting.front()
-            && first.position <= durable
+            && first.is_due(durable)
         {
             if let Some(first) = self.waiting.pop_front() {
                 write(&first.receipt);
@@ -73,9 +137,9 @@ mod tests {
     #[test]
     fn receipts_are_given_in_order_and_not_before_the_mark_has_passed() {
         let mut receipts = Receipts::default();
-        receipts.wait(LogPosition(5), b"a", Of::Send);
-        receipts.wait(LogPosition(9), b"b", Of::Other);
-        receipts.wait(LogPosition(0), b"c", Of::Send);
+        receipts.wait(LogPosition(5), None, b"a", Of::Send);
+        receipts.wait(LogPosition(9), None, b"b", Of::Other);
+        receipts.wait(LogPosition(0), None, b"c", Of::Send);
         let given = |receipts: &mut Receipts, mark| {
             let mut given = Vec::new();
             receipts.release(LogPosition(mark), |receipt| given.extend_from_slice(receipt));

@@ -380,7 +380,7 @@ impl Session {
         self.release(&mut client);
         if let Some(receipt) = receipt {
             // Behind those that wait already, and so not before their messages are durable.
-            client.receipt_at(client.done_at, receipt, Of::Other);
+            client.receipt_when_done(receipt, Of::Other);
         }
         self.leave(Leaving { client: *client, last: Vec::new() });
     }
@@ -391,11 +391,27 @@ impl Session {
         if leaving.client.receipts.is_empty() {
             self.write(&leaving.last);
             self.phase = Phase::Finished;
-        } else if leaving.client.waits_in_vain() {
-            self.write(&self.encoded(&StompError::log_lost(), None));
+        } else if let Some(error) = leaving.client.waits_in_vain() {
+            self.write(&self.encoded(&error, None));
             self.phase = Phase::Finished;
         } else {
             self.phase = Phase::Leaving(Box::new(leaving));
+        }
+    }
+
+    fn go_on_leaving(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Finished) {
+            Phase::Leaving(leaving) => self.leave(*leaving),
+            other => self.phase = other,
+        }
+    }
+
+    /// Ends the session when receipts of it wait in vain.
+    fn end_if_in_vain(&mut self) {
+        if let Phase::Open(client) = &self.phase
+            && let Some(error) = client.waits_in_vain()
+        {
+            self.fail(&error, None, &mut Batch::default());
         }
     }
 
@@ -515,16 +531,9 @@ impl crate::driver::Session for Session {
             Phase::Open(client) => {
                 client.look();
                 client.note_facts();
-                if client.waits_in_vain() {
-                    self.fail(&StompError::log_lost(), None, &mut Batch::default());
-                }
+                self.end_if_in_vain();
             }
-            Phase::Leaving(_) => {
-                let leaving = std::mem::replace(&mut self.phase, Phase::Finished);
-                if let Phase::Leaving(leaving) = leaving {
-                    self.leave(*leaving);
-                }
-            }
+            Phase::Leaving(_) => self.go_on_leaving(),
             _ => {}
         }
         self.on_commands(commands);
@@ -542,9 +551,12 @@ impl crate::driver::Session for Session {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let held_until = match &self.phase {
-            Phase::Open(client) => client.held.as_ref().map(|held| held.until),
-            _ => None,
+        let (held_until, receipts_until) = match &self.phase {
+            Phase::Open(client) => {
+                (client.held.as_ref().map(|held| held.until), client.receipts.waits_until())
+            }
+            Phase::Leaving(leaving) => (None, leaving.client.receipts.waits_until()),
+            _ => (None, None),
         };
         let candidates = [
             self.login_ends,
@@ -552,6 +564,7 @@ impl crate::driver::Session for Session {
             self.heart_beats.deadline(),
             self.pause.until(),
             held_until,
+            receipts_until,
         ];
         candidates.into_iter().flatten().min()
     }
@@ -573,10 +586,19 @@ impl crate::driver::Session for Session {
             // It is not read from: its silence means nothing.
             self.heart_beats.received();
         }
-        if let Phase::Open(client) = &mut self.phase
-            && let Some(held) = client.held.as_mut().filter(|held| held.until <= now)
-        {
-            held.is_late = true;
+        match &mut self.phase {
+            Phase::Open(client) => {
+                if let Some(held) = client.held.as_mut().filter(|held| held.until <= now) {
+                    held.is_late = true;
+                }
+                client.receipts.on_deadline(now);
+                self.end_if_in_vain();
+            }
+            Phase::Leaving(leaving) => {
+                leaving.client.receipts.on_deadline(now);
+                self.go_on_leaving();
+            }
+            _ => {}
         }
         let due = self.heart_beats.look(now);
         if due.send {

@@ -287,7 +287,7 @@ impl Client {
         self.carry_out(queue, now);
         self.done_at = self.done_at.max(source.defined_at);
         if let Some(receipt) = receipt.filter(|_| !is_kept) {
-            self.receipt_at(self.done_at, receipt, Of::Other);
+            self.receipt_when_done(receipt, Of::Other);
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 //!
 //! A SEND in a transaction is checked when it arrives, its destination included, and an ACK as far as its syntax
 //! goes. COMMIT first makes sure that all of it can be done (routes, permissions, deliveries that are still
-//! outstanding) and then does it: either nothing happens, or everything does. Its receipt waits until the
-//! messages are durable.
+//! outstanding) and then does it: either nothing happens, or everything does. Its receipt waits until all of it
+//! is durable.
 // RabbitMQ: carries the frames out one by one and stops at the first that fails.
 
 use broker_core::consumer::Fate;
@@ -180,7 +180,11 @@ impl Client {
         }
         let (settles, slots) = self.settles_of(settled);
         let now = self.node.clock.now();
-        let done = self.vhost.commit(&publications, &mut shares.list, settles, now);
+        if settles.iter().any(|settle| settle.fate == Fate::Rejected) {
+            self.effects.attend();
+        }
+        let (list, effects) = (&mut shares.list, &mut self.effects);
+        let done = self.vhost.commit(&publications, list, settles, effects, now);
         self.done_settling(slots);
         let outcome = done.map_err(|error| StompError::not_committed(error.for_peers()))?;
         self.done_at = self.done_at.max(outcome.position);
@@ -190,11 +194,11 @@ impl Client {
         }
         // The receipt of COMMIT comes before those of the frames that it carries out.
         if let Some(receipt) = receipt {
-            self.receipt_at(self.done_at, receipt, Of::Other);
+            self.receipt_when_done(receipt, Of::Other);
         }
         self.counters().received_confirm.increment(receipts.len() as u64);
         for receipt in receipts {
-            self.receipt_at(self.done_at, &receipt, Of::Send);
+            self.receipt_when_done(&receipt, Of::Send);
         }
         Ok(())
     }

@@ -6,7 +6,9 @@ use std::task::Poll;
 
 use broker_core::Broker;
 use broker_core::log::DurableWatcher as _;
+use broker_core::name::QueueName;
 use proto_amqp::control::protocol::{basic, channel, confirm, connection, exchange, queue, tx};
+use proto_amqp::control::types::{AMQPValue, FieldTable};
 use proto_amqp::handshake::PROTOCOL_HEADER_0_9_1;
 use proto_amqp::{Version, basic as octets, control, frame};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf};
@@ -34,7 +36,11 @@ struct Slow {
 
 impl Slow {
     fn start() -> Self {
-        let log = Arc::new(SlowLog::default());
+        Self::over(SlowLog::default())
+    }
+
+    fn over(log: SlowLog) -> Self {
+        let log = Arc::new(log);
         let mut node = Node::in_memory(Settings::default(), Counters::new(&metrics::NoopRecorder));
         node.broker = Broker::new(Arc::clone(&log) as Arc<_>, Vec::new());
         node.broker.bootstrap("/", "guest", b"guest").unwrap();
@@ -61,6 +67,16 @@ impl Slow {
         Session::new(Arc::clone(&self.node), address, address, false)
     }
 
+    /// A session with the channels 1 and 2 and without a client.
+    async fn opened(&self) -> Session {
+        let mut session = self.session();
+        let greeting = greeting();
+        let taken = session.feed(&greeting);
+        std::future::poll_fn(|cx| session.poll_background(cx)).await;
+        tell(&mut session, &greeting[taken..]);
+        session
+    }
+
     /// A client with the channels 1 and 2.
     async fn connect(&self) -> Peer {
         let (near, far) = tokio::io::duplex(PIPE_LEN);
@@ -75,6 +91,13 @@ impl Slow {
         peer.heard.clear();
         peer
     }
+}
+
+/// What a session answers to what it is told, and what it says besides.
+fn tell(session: &mut Session, frames: &[u8]) -> Vec<String> {
+    assert_eq!(session.feed(frames), frames.len());
+    session.look();
+    described(&std::mem::take(session.outlet.lock().out.octets()))
 }
 
 /// Everything that a client says until it has two channels.
@@ -166,6 +189,10 @@ fn exchange_binding(channel: u16, source: &str, destination: &str, there: bool) 
             exchange::AMQPMethod::Unbind(unbind)
         },
     )
+}
+
+fn of_tx(channel: u16, method: tx::AMQPMethod) -> Vec<u8> {
+    method_frame(channel, AMQPClass::Tx(method))
 }
 
 fn of_basic(channel: u16, method: basic::AMQPMethod) -> Vec<u8> {
@@ -266,6 +293,9 @@ impl Peer {
 
 const NOTHING: [&str; 0] = [];
 
+const TOO_LATE: &str = "1 PRECONDITION_FAILED - done, but the disk does not say that it is kept: after \
+                        a crash it may be undone";
+
 #[tokio::test]
 async fn replies_wait_for_the_log_and_everything_behind_them_waits_with_them() {
     let slow = Slow::start();
@@ -290,12 +320,11 @@ async fn replies_wait_for_the_log_and_everything_behind_them_waits_with_them() {
 async fn a_commit_is_answered_before_what_came_after_it() {
     let slow = Slow::start();
     let mut peer = slow.connect().await;
-    let of_tx = |method| method_frame(1, AMQPClass::Tx(method));
     let transaction = [
-        of_tx(tx::AMQPMethod::Select(tx::Select {})),
+        of_tx(1, tx::AMQPMethod::Select(tx::Select {})),
         declare_queue(1, "q", false),
         publish(1, "q", true),
-        of_tx(tx::AMQPMethod::Commit(tx::Commit {})),
+        of_tx(1, tx::AMQPMethod::Commit(tx::Commit {})),
         declare_queue(1, "kept", true),
     ];
     // What is not durable keeps nothing: the commit waits for nothing.
@@ -305,12 +334,66 @@ async fn a_commit_is_answered_before_what_came_after_it() {
     assert_eq!(peer.hears().await, ["1 queue.declare-ok"]);
     let again = [
         publish(1, "kept", true),
-        of_tx(tx::AMQPMethod::Commit(tx::Commit {})),
+        of_tx(1, tx::AMQPMethod::Commit(tx::Commit {})),
         declare_queue(1, "another", true),
     ];
     assert_eq!(peer.after(&again).await, NOTHING);
     slow.catch_up();
     assert_eq!(peer.hears().await, ["1 tx.commit-ok", "1 queue.declare-ok"]);
+}
+
+/// A queue with a dead-letter exchange.
+fn declare_dead_lettering(channel: u16, name: &str) -> Vec<u8> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("amq.fanout".into()));
+    let (queue, durable) = (name.into(), true);
+    let declare = queue::Declare { queue, durable, arguments, ..queue::Declare::default() };
+    of_queue(channel, queue::AMQPMethod::Declare(declare))
+}
+
+/// A transaction that rejects the first delivery, up to its commit.
+fn rejecting(channel: u16) -> Vec<u8> {
+    let reject = basic::Reject { delivery_tag: 1, requeue: false };
+    let methods = [
+        of_tx(channel, tx::AMQPMethod::Select(tx::Select {})),
+        of_basic(channel, basic::AMQPMethod::Reject(reject)),
+        of_tx(channel, tx::AMQPMethod::Commit(tx::Commit {})),
+    ];
+    methods.concat()
+}
+
+/// A commit was answered when the log had it, although what it rejected had to be read and had not moved.
+#[tokio::test]
+async fn a_commit_waits_until_what_it_rejected_has_been_read_and_has_moved() {
+    let slow = Slow::over(SlowLog::without_memory());
+    let mut peer = slow.connect().await;
+    assert_eq!(peer.after(&[declare_dead_lettering(1, "q")]).await, NOTHING);
+    slow.catch_up();
+    let told = peer.after(&[consume(1, "q"), publish(1, "q", true)]).await;
+    assert_eq!(told, ["1 queue.declare-ok", "1 basic.consume-ok", "1 basic.deliver"]);
+    slow.catch_up();
+    assert_eq!(peer.after(&[rejecting(1), ask(2)]).await, ["1 tx.select-ok"]);
+    slow.catch_up();
+    assert_eq!(peer.hears().await, NOTHING);
+    let queue = slow.node.broker.vhost("/").unwrap().queue(&QueueName::new("q").unwrap()).unwrap();
+    assert_eq!(queue.purge().count, 1, "nothing waits for the disk");
+    assert_eq!(peer.hears().await, NOTHING, "the log has yet to know");
+    slow.catch_up();
+    assert_eq!(peer.hears().await, ["1 tx.commit-ok", "2 basic.qos-ok"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_for_too_long_is_an_exception_of_its_channel() {
+    let slow = Slow::over(SlowLog::without_memory());
+    let mut session = slow.opened().await;
+    tell(&mut session, &declare_dead_lettering(1, "q"));
+    slow.catch_up();
+    assert_eq!(tell(&mut session, &[]), ["1 queue.declare-ok"]);
+    tell(&mut session, &[consume(1, "q"), publish(1, "q", true)].concat());
+    assert_eq!(tell(&mut session, &rejecting(1)), ["1 tx.select-ok"]);
+    slow.catch_up();
+    session.on_deadline(session.deadline().unwrap());
+    assert_eq!(tell(&mut session, &[]), [TOO_LATE]);
 }
 
 #[tokio::test]
@@ -409,11 +492,7 @@ async fn a_reply_that_waits_for_a_lost_log_is_an_exception_of_its_channel() {
 #[tokio::test]
 async fn a_reply_that_waits_for_too_long_is_an_exception_of_its_channel() {
     let slow = Slow::start();
-    let mut session = slow.session();
-    let greeting = greeting();
-    let taken = session.feed(&greeting);
-    std::future::poll_fn(|cx| session.poll_background(cx)).await;
-    assert_eq!(session.feed(&greeting[taken..]), greeting.len() - taken);
+    let mut session = slow.opened().await;
     let frame = declare_queue(1, "q", true);
     let before = Instant::now();
     assert_eq!(session.feed(&[frame.clone(), ask(2)].concat()), frame.len());
@@ -421,18 +500,12 @@ async fn a_reply_that_waits_for_too_long_is_an_exception_of_its_channel() {
     assert_eq!(session.want(), Want::Pause, "more would have to be kept somewhere");
     let late = session.deadline().unwrap();
     assert!(late >= before + KEPT_WITHIN && late <= Instant::now() + KEPT_WITHIN);
-    session.outlet.lock().out.octets().clear();
     session.on_deadline(late);
-    let told = described(session.outlet.lock().out.octets());
-    let text = "1 PRECONDITION_FAILED - done, but the disk does not say that it is kept: after a \
-                crash it may be undone";
-    assert_eq!(told, [text]);
-    session.look();
+    assert_eq!(tell(&mut session, &[]), [TOO_LATE]);
     assert_eq!((session.want(), session.deadline()), (Want::Read, None));
     // Nothing is left of it that would be sent twice.
     slow.catch_up();
-    session.look();
-    assert_eq!(described(session.outlet.lock().out.octets()), [text]);
+    assert_eq!(tell(&mut session, &[]), NOTHING);
 }
 
 #[tokio::test]

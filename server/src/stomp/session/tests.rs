@@ -11,7 +11,11 @@ use broker_core::name::QueueName;
 
 /// A session that has logged in, and its log.
 async fn logged_in() -> (Session, Arc<SlowLog>) {
-    let log = Arc::new(SlowLog::default());
+    logged_in_over(SlowLog::default()).await
+}
+
+async fn logged_in_over(log: SlowLog) -> (Session, Arc<SlowLog>) {
+    let log = Arc::new(log);
     let mut node = Node::in_memory(Settings::default(), Counters::new(&metrics::NoopRecorder));
     node.broker = Broker::new(Arc::clone(&log) as Arc<_>, Vec::new());
     node.broker.bootstrap("/", "guest", b"guest").unwrap();
@@ -210,6 +214,84 @@ async fn a_receipt_speaks_for_the_frames_before_it() {
 }
 
 #[tokio::test]
+async fn a_receipt_speaks_for_acknowledgements_that_came_with_its_message() {
+    let (mut session, log) = logged_in().await;
+    let subscribe = "SUBSCRIBE\nid:0\ndestination:/queue/q\nack:client\n\n\0";
+    let silent = PERSISTENT.replace("receipt:1\n", "");
+    let message = feed(&mut session, &format!("{subscribe}{silent}")).await;
+    log.catch_up();
+    let id = ack_of(&message);
+    let transient = "SEND\ndestination:/topic/nobody\nreceipt:1\n\nx\0";
+    assert_eq!(feed(&mut session, &format!("ACK\nid:{id}\n\n\0{transient}")).await, "");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT);
+}
+
+/// What an ACK or NACK of a message names.
+fn ack_of(message: &str) -> &str {
+    message.lines().find_map(|line| line.strip_prefix("ack:")).unwrap()
+}
+
+/// A session that was delivered a message of a queue with a dead-letter exchange, which only the log has. Gives what a
+/// NACK of it names too.
+async fn one_to_reject() -> (Session, Arc<SlowLog>, String) {
+    let (mut session, log) = logged_in_over(SlowLog::without_memory()).await;
+    let subscribe = "SUBSCRIBE\nid:0\ndestination:/queue/q\nack:client-individual\ndurable:true\n\
+        auto-delete:false\nx-dead-letter-exchange:amq.fanout\n\n\0";
+    let silent = PERSISTENT.replace("receipt:1\n", "");
+    let message = feed(&mut session, &format!("{subscribe}{silent}")).await;
+    log.catch_up();
+    let id = ack_of(&message).to_owned();
+    (session, log, id)
+}
+
+/// The one queue loses what waits in it to be dead-lettered.
+fn purge(session: &Session) {
+    let queue = QueueName::new("q").unwrap();
+    let queue = session.node.broker.vhost("/").unwrap().queue(&queue).unwrap();
+    assert_eq!(queue.purge().count, 1, "nothing waits for the disk");
+}
+
+/// A receipt was given when the log had the frames before it, although what they rejected had to be read and had not
+/// moved.
+#[tokio::test]
+async fn a_receipt_waits_until_what_was_rejected_has_been_read_and_has_moved() {
+    let transaction = |frame: &str| {
+        let inner = frame.replace("\n\n\0", "\ntransaction:t\n\n\0");
+        format!("BEGIN\ntransaction:t\n\n\0{inner}COMMIT\ntransaction:t\n\n\0")
+    };
+    let alone: fn(&str) -> String = str::to_owned;
+    for reject in [alone, transaction] {
+        for last in ["BEGIN\ntransaction:u", "SEND\ndestination:/topic/nobody", "DISCONNECT"] {
+            let (mut session, log, id) = one_to_reject().await;
+            let nack = reject(&format!("NACK\nid:{id}\nrequeue:false\n\n\0"));
+            let last = format!("{last}\nreceipt:1\n\n\0");
+            assert_eq!(feed(&mut session, &format!("{nack}{last}")).await, "", "{last}");
+            log.catch_up();
+            assert_eq!(written(&mut session).await, "", "{last}");
+            purge(&session);
+            assert_eq!(written(&mut session).await, "", "{last}: the log has yet to know");
+            log.catch_up();
+            assert_eq!(written(&mut session).await, RECEIPT, "{last}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_that_has_waited_for_too_long_for_what_was_rejected_is_an_error() {
+    for last in ["", "DISCONNECT\nreceipt:2\n\n\0"] {
+        let (mut session, log, id) = one_to_reject().await;
+        let nack = format!("NACK\nid:{id}\nrequeue:false\nreceipt:1\n\n\0{last}");
+        assert_eq!(feed(&mut session, &nack).await, "");
+        log.catch_up();
+        session.on_deadline(session.deadline().unwrap());
+        let told = written(&mut session).await;
+        assert!(told.starts_with("ERROR\n") && told.contains("it may be undone"), "{told}");
+        assert_eq!(session.want(), Want::Finish);
+    }
+}
+
+#[tokio::test]
 async fn an_error_that_ends_the_session_comes_behind_the_receipts() {
     let (mut session, log) = logged_in().await;
     let fatal = "SEND\ndestination:/exchange/missing\n\nx\0";
@@ -288,7 +370,7 @@ async fn a_publisher_that_is_held_may_acknowledge_until_its_allowance_is_used_up
     node.alarms.set(Alarm::Memory, true);
     let message = feed(&mut session, "SEND\ndestination:/queue/q\n\nx\0").await;
     assert_eq!((state(&session), session.want()), ("blocked", Want::Read));
-    let id = message.lines().find_map(|line| line.strip_prefix("ack:")).unwrap();
+    let id = ack_of(&message);
     assert_eq!(feed(&mut session, &format!("ACK\nid:{id}\nreceipt:1\n\n\0")).await, RECEIPT);
     assert_eq!(session.shared.channel().messages_unacknowledged, 0);
 
