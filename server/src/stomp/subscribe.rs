@@ -80,7 +80,8 @@ impl Source {
 }
 
 impl Client {
-    /// The receipt is written before the first MESSAGE: a frame that asks for one waits until the log keeps its queue.
+    /// The receipt is written before the first MESSAGE: a frame that asks for one waits until the log keeps its queue, and
+    /// what the frames before it have done.
     pub(super) fn on_subscribe(
         &mut self,
         frame: &Frame<'_>,
@@ -141,11 +142,11 @@ impl Client {
             }
         };
         source.new |= held.as_ref().is_some_and(|held| held.new);
-        let is_kept = self.node.broker.reply_position(source.defined_at)
-            <= self.node.broker.log.durable_up_to();
+        let position = self.subscribed_at(&source);
+        let is_kept = position <= self.node.broker.log.durable_up_to();
         if receipt.is_some() && !is_kept && !held.as_ref().is_some_and(|held| held.is_late) {
             let until = held.map_or_else(|| Instant::now() + KEPT_WITHIN, |held| held.until);
-            let Source { queue, new, defined_at: position, .. } = source;
+            let Source { queue, new, .. } = source;
             self.held = Some(Held { position, queue, new, until, is_late: false });
             return Ok(Next::Later);
         }
@@ -154,6 +155,11 @@ impl Client {
             self.undo_declare(&source.queue.spec.name);
         }
         consumed.map(|()| Next::GoOn)
+    }
+
+    /// Where the log has to come before a receipt may say that `source` is kept, and all frames before are done.
+    fn subscribed_at(&self, source: &Source) -> LogPosition {
+        self.node.broker.reply_position(source.defined_at).max(self.done_at)
     }
 
     fn check_new(&self, named: &Named<'_>) -> Result<(), StompError> {
@@ -260,12 +266,13 @@ impl Client {
             arguments,
         };
         let (outlet, end) = (Arc::clone(self.outlet()), self.frame_end());
-        let is_kept = self.node.broker.reply_position(source.defined_at)
-            <= self.node.broker.log.durable_up_to();
+        self.release_receipts();
+        let is_kept = self.subscribed_at(source) <= self.node.broker.log.durable_up_to();
+        let is_next = is_kept && self.receipts.is_empty();
         let started = |consumer| {
             let mut state = outlet.lock();
             state.deliveries.started(slot, consumer);
-            if let Some(receipt) = receipt.filter(|_| is_kept) {
+            if let Some(receipt) = receipt.filter(|_| is_next) {
                 write_receipt(state.out.octets(), receipt, end);
             }
         };
@@ -286,7 +293,7 @@ impl Client {
         self.subscriptions.insert(consumer_tag.into(), subscribed);
         self.carry_out(queue, now);
         self.done_at = self.done_at.max(source.defined_at);
-        if let Some(receipt) = receipt.filter(|_| !is_kept) {
+        if let Some(receipt) = receipt.filter(|_| !is_next) {
             self.receipt_when_done(receipt, Of::Other);
         }
         Ok(())

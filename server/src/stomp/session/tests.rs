@@ -105,6 +105,18 @@ async fn a_subscription_with_a_receipt_begins_when_the_log_keeps_its_queue() {
 }
 
 #[tokio::test]
+async fn the_receipt_of_a_subscription_comes_behind_those_of_the_frames_before_it() {
+    let (mut session, log) = logged_in().await;
+    assert_eq!(feed(&mut session, PERSISTENT).await, "");
+    let subscribe = "SUBSCRIBE\nid:0\ndestination:/topic/t\nreceipt:2\n\n\0";
+    assert_eq!(session.feed(subscribe.as_bytes()), 0, "its own queue is not kept, and it waits");
+    log.catch_up();
+    assert!(goes_on(&mut session).await);
+    let both = feed(&mut session, subscribe).await;
+    assert_eq!(both, format!("{RECEIPT}{}", RECEIPT.replace(":1", ":2")));
+}
+
+#[tokio::test]
 async fn a_subscription_without_a_receipt_begins_at_once() {
     let (mut session, _) = logged_in().await;
     let subscribe = durable_subscribe("0", "/queue/q").replace("receipt:1\n", "");
