@@ -1,6 +1,6 @@
 //! A log for tests that is as slow as the test says. It keeps nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use broker_core::log::budget::Budget;
@@ -13,6 +13,7 @@ use broker_core::storage::{Batch, Health, MessageBlock, StorageError};
 pub(crate) struct SlowLog {
     end: AtomicU64,
     mark: AtomicU64,
+    is_full: AtomicBool,
     budget: Arc<Budget>,
 }
 
@@ -21,6 +22,11 @@ impl SlowLog {
     /// wants to read them waits for ever.
     pub(crate) fn without_memory() -> Self {
         Self { budget: Arc::new(Budget::new(0)), ..Self::default() }
+    }
+
+    /// Has it say that its disk is full, or has room again.
+    pub(crate) fn fill(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::SeqCst);
     }
 
     /// Everything that was appended becomes durable.
@@ -47,7 +53,10 @@ impl Log for SlowLog {
     }
 
     fn health(&self) -> Health {
-        Health::Healthy
+        match self.is_full.load(Ordering::SeqCst) {
+            true => Health::DiskFull,
+            false => Health::Healthy,
+        }
     }
 
     fn watch(&self, _: Arc<dyn DurableWatcher>) {}

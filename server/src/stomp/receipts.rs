@@ -4,12 +4,14 @@
 //! 1.2, RECEIPT). It waits until the log's mark has passed them; one line serves for all, in the order of the frames.
 //!
 //! Where the mark has to come may not be known yet: what was rejected may have to be read before it is dead-lettered. A
-//! receipt that speaks of such a burial waits until it is over, but not for ever.
+//! receipt that speaks of such a burial waits until it is over; not for ever, but for as long as the disk is full, as the
+//! receipt of a message does.
 
 use std::collections::VecDeque;
 
 use broker_core::log::{Log, LogPosition};
 use broker_core::queue::Burial;
+use broker_core::storage::Health;
 use tokio::time::Instant;
 
 use crate::node::KEPT_WITHIN;
@@ -77,9 +79,13 @@ impl Receipts {
         self.waiting.front()?.burial.as_ref().map(|buried| buried.until)
     }
 
-    /// Time has come to `now`.
-    pub(super) fn on_deadline(&mut self, now: Instant) {
-        self.is_late |= self.waits_until().is_some_and(|until| until <= now);
+    /// Time has come to `now`. A disk that is full is waited for.
+    pub(super) fn on_deadline(&mut self, now: Instant, health: Health) {
+        let first = self.waiting.front_mut().and_then(|first| first.burial.as_mut());
+        match first.filter(|buried| buried.until <= now) {
+            Some(buried) if health == Health::DiskFull => buried.until = now + KEPT_WITHIN,
+            late => self.is_late |= late.is_some(),
+        }
     }
 
     pub(super) const fn is_late(&self) -> bool {

@@ -591,11 +591,12 @@ impl crate::driver::Session for Session {
                 if let Some(held) = client.held.as_mut().filter(|held| held.until <= now) {
                     held.is_late = true;
                 }
-                client.receipts.on_deadline(now);
+                client.receipts.on_deadline(now, self.node.broker.log.health());
                 self.end_if_in_vain();
             }
             Phase::Leaving(leaving) => {
-                leaving.client.receipts.on_deadline(now);
+                let health = self.node.broker.log.health();
+                leaving.client.receipts.on_deadline(now, health);
                 self.go_on_leaving();
             }
             _ => {}

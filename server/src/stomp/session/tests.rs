@@ -296,6 +296,11 @@ async fn a_receipt_that_has_waited_for_too_long_for_what_was_rejected_is_an_erro
         let nack = format!("NACK\nid:{id}\nrequeue:false\nreceipt:1\n\n\0{last}");
         assert_eq!(feed(&mut session, &nack).await, "");
         log.catch_up();
+        // A full disk may have room again at any time; what is sent waits for that too.
+        log.fill(true);
+        session.on_deadline(session.deadline().unwrap());
+        assert_eq!(written(&mut session).await, "");
+        log.fill(false);
         session.on_deadline(session.deadline().unwrap());
         let told = written(&mut session).await;
         assert!(told.starts_with("ERROR\n") && told.contains("it may be undone"), "{told}");
