@@ -13,6 +13,7 @@ mod control;
 mod counters;
 mod driver;
 mod health;
+mod heartbeat;
 mod listener;
 pub mod logging;
 mod metrics;

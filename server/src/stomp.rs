@@ -15,7 +15,6 @@ mod client;
 mod deliveries;
 mod destination;
 mod error;
-mod heart_beats;
 mod identifier;
 mod login;
 mod properties;

@@ -16,7 +16,7 @@ use broker_core::log::budget::Budget;
 use broker_core::storage::{self, Health, Options, StdFs, StorageError};
 use tracing::{error, info, warn};
 
-pub(crate) use damage::{KnownDamage, called, printable};
+pub(crate) use damage::{KnownDamage, called, note_names, printable};
 
 use crate::node::Clock;
 use crate::opening::{Opening, Phase};
@@ -110,7 +110,7 @@ pub(crate) fn open(
     let broker = Broker::new(Arc::clone(&log) as Arc<_>, loopback_only);
     let restored = broker.restore(&recovered, &settings.auth.default_vhost, clock.now());
     // Only now do the queues have names.
-    let damage = KnownDamage::at_start(&recovered.damage, &broker);
+    let damage = KnownDamage::at_start(&root, &recovered.damage, &broker);
     for damage in damage.all(&log, &broker).iter().take(damage.count_at_start()) {
         error!(%damage, "damage in the store was set aside");
     }

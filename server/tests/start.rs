@@ -5,10 +5,11 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use broker_core::storage::{Batch, CommitStep, Engine, MessageRef, Options, StdFs};
@@ -34,11 +35,11 @@ struct Broker {
 impl Broker {
     /// Starts one on a data directory, with these words behind `warren server`.
     fn spawn(data_dir: &Path, words: &[&str]) -> Self {
-        Self::spawn_at(free_address(), data_dir, words)
+        Self::spawn_at(own_address(), data_dir, words)
     }
 
     fn spawn_at(metrics: SocketAddr, data_dir: &Path, words: &[&str]) -> Self {
-        let log = data_dir.join(format!("log-{}", free_address().port()));
+        let log = data_dir.join(format!("log-{}", own_address().port()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
         command.arg("server").args(words).arg("--data-dir").arg(data_dir);
         for setting in [
@@ -123,9 +124,14 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(2));
 }
 
-/// An address that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// An address that nobody else has: the number of this process stands in it, and each call has a port of its own. It has
+/// to be known before the broker listens on it, and a port that was free a moment ago may be taken.
+fn own_address() -> SocketAddr {
+    static PORT: AtomicU16 = AtomicU16::new(20_000);
+    // Numbers of processes have 22 bits.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, 64 | high, middle, low);
+    SocketAddr::from((ip, PORT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// A data directory on which a broker has run, and stopped.

@@ -268,6 +268,13 @@ fn found_and_repaired(dir: &TempDir, lost: u64) -> String {
     line
 }
 
+/// What the note in quarantine says, as a person reads it.
+fn note(dir: &TempDir) -> String {
+    let mut kept = files(dir, "quarantine").into_iter();
+    let note = kept.find(|path| path.extension().is_some_and(|kind| kind == "txt")).unwrap();
+    fs::read_to_string(note).unwrap()
+}
+
 #[test]
 fn a_rotten_message_in_a_segment_is_named_with_its_queue() {
     let dir = data_dir();
@@ -275,6 +282,8 @@ fn a_rotten_message_in_a_segment_is_named_with_its_queue() {
     let line = found_and_repaired(&dir, 1);
     assert!(line.starts_with(&format!("{file}: extent at offset ")), "{line}");
     assert!(line.ends_with("; lost: queue orders in /, message 123"), "{line}");
+    let note = note(&dir);
+    assert!(note.lines().last().unwrap().ends_with(" is queue orders in /"), "{note}");
 }
 
 #[test]
@@ -285,6 +294,8 @@ fn a_rotten_message_in_the_log_is_named_by_its_number_where_the_queue_has_no_nam
     assert!(line.starts_with(&format!("{file}: ")), "{line}");
     assert!(line.contains(" offset "), "{line}");
     assert!(line.ends_with("; lost: queue #42, message 1000"), "{line}");
+    let note = note(&dir);
+    assert!(note.contains("queue #42,") && !note.contains(" is queue "), "{note}");
 }
 
 #[test]

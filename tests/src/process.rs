@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, timeout};
 
 use crate::DEADLINE;
 use crate::amqp::{Options, Peer};
@@ -48,8 +48,6 @@ pub struct Refused {
     pub status: ExitStatus,
     /// What it logged.
     pub log: String,
-    /// How long it took to end.
-    pub took: Duration,
 }
 
 /// The binary, running, on ports of its own. It is killed when this is dropped.
@@ -130,7 +128,6 @@ impl WarrenProcess {
     }
 
     async fn ready(mut self) -> Result<Self, Refused> {
-        let since = Instant::now();
         let waited = timeout(DEADLINE, async {
             loop {
                 if let Some(status) = self.try_exit() {
@@ -145,7 +142,7 @@ impl WarrenProcess {
         });
         match waited.await {
             Ok(None) => Ok(self),
-            Ok(Some(status)) => Err(Refused { status, log: self.log(), took: since.elapsed() }),
+            Ok(Some(status)) => Err(Refused { status, log: self.log() }),
             Err(_) => self.fail("it did not get ready"),
         }
     }
@@ -175,8 +172,8 @@ impl WarrenProcess {
         let pids = self.pids();
         self.kill_all();
         self.exit().await;
-        // A wrapper does not wait for what it wraps, and that may still hold its files and the lock.
-        eventually("all of it has ended", async || pids.iter().all(|pid| has_ended(*pid))).await;
+        // A wrapper may be gone before the broker that it has started, and the store is the broker's until that ends.
+        eventually("all of it has ended", async || pids.iter().copied().all(has_ended)).await;
     }
 
     /// Nothing when it has ended: its number may be another's by now.
@@ -308,11 +305,13 @@ impl Drop for WarrenProcess {
     }
 }
 
-/// Whether a process is gone, or a zombie: that has nothing open any more.
+/// Whether a process has let go of its files, whoever has still to be told that it has ended.
 fn has_ended(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    // The name in parentheses may have anything in it.
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
+    // Behind the name, which may hold anything. The first thread is dead before the others, and listed with them.
+    let is_dead = stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X']));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    is_dead && threads <= 1
 }
 
 /// Without variables that would be settings of the broker.

@@ -24,7 +24,7 @@ use warren_tests::disk::{
 };
 use warren_tests::history::MessageId;
 use warren_tests::process::{Place, WarrenProcess};
-use warren_tests::{RawPeer, eventually};
+use warren_tests::{DEADLINE, RawPeer, eventually};
 
 /// Small files, so that a short run makes, fills, spills and recycles them.
 const SETTINGS: [&str; 2] = ["store.log_file_size=1MiB", "amqp.max_message_size=512KiB"];
@@ -261,7 +261,7 @@ async fn a_log_that_cannot_be_flushed_holds_publishers_until_a_restart() {
     declare_durable(&mut peer, "work").await;
     let mut publisher = Publisher::new(broker.amqp().await, 0, "work").await;
     publisher.publish(10, LEN).await;
-    assert!(publisher.settle(PATIENCE).await, "{publisher:?}");
+    assert!(publisher.settle(DEADLINE).await, "{publisher:?}");
     let settled = settle_in_transaction(&mut peer, "work", 3).await;
     let mut known = Known { confirmed: publisher.confirmed().clone(), ..Known::default() };
     known.note(Settled::Committed(settled));
@@ -272,11 +272,16 @@ async fn a_log_that_cannot_be_flushed_holds_publishers_until_a_restart() {
     let settings = [SETTINGS[0], SETTINGS[1], "metrics.listen=127.0.0.1:0"];
     let mut broker = WarrenProcess::start_at(&place, &settings).await;
     let mut publisher = Publisher::new(broker.amqp().await, 1, "work").await;
-    while publisher.unanswered() == 0 && publisher.blocked().is_none() {
-        publisher.publish(1, LEN).await;
-        publisher.settle(Duration::from_millis(500)).await;
-    }
-    eventually("the alarm is on", async || broker.status()["alarms"] == json!(["store"])).await;
+    eventually("the alarm is on", async || {
+        if publisher.blocked().is_none() {
+            publisher.publish(1, LEN).await;
+            publisher.settle(Duration::from_millis(500)).await;
+        }
+        broker.status()["alarms"] == json!(["store"])
+    })
+    .await;
+    // What was flushed before is confirmed before this is answered.
+    publisher.round_trip().await;
     let confirmed = publisher.confirmed().len();
     publisher.publish(3, LEN).await;
     publisher.until("publishers are held", |one| one.blocked().is_some()).await;

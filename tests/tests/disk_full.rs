@@ -23,9 +23,9 @@ use warren_tests::disk::{
     Publisher, SmallDisk, declare_durable, drained, files_below, is_long_run, octets_below,
     settle_in_transaction,
 };
-use warren_tests::eventually;
 use warren_tests::history::MessageId;
 use warren_tests::process::{Place, WarrenProcess};
+use warren_tests::{DEADLINE, eventually};
 
 const MIB: u64 = 1 << 20;
 
@@ -142,7 +142,7 @@ async fn fill_by_own_traffic(name: &str, settings: &[&str]) {
     println!("{name}: no alarm {:?} after the queue was emptied", since.elapsed());
     let mut publisher = Publisher::new(broker.amqp().await, 1, "work").await;
     publisher.publish(1, LEN).await;
-    assert!(publisher.settle(Duration::from_secs(10)).await, "{publisher:?}");
+    assert!(publisher.settle(DEADLINE).await, "{publisher:?}");
     confirmed.extend(publisher.confirmed());
     let (live, since) = (21 * LEN as u64, Instant::now());
     let bound = 2 * live + LOG_MAX + SEGMENT_MAX;
@@ -171,7 +171,7 @@ async fn a_foreign_file_fills_the_disk_again_and_again() {
         let producer = u32::try_from(cycle).unwrap();
         let mut publisher = Publisher::new(broker.amqp().await, producer, "work").await;
         publisher.publish(20, LEN).await;
-        assert!(publisher.settle(Duration::from_secs(10)).await, "{publisher:?}");
+        assert!(publisher.settle(DEADLINE).await, "{publisher:?}");
         disk.fill(0);
         let since = Instant::now();
         publish_until_blocked(&mut publisher).await;
@@ -197,7 +197,7 @@ async fn a_foreign_file_fills_the_disk_again_and_again() {
         disk.make_room();
         let took = publisher.until("publishers go on", |one| one.blocked().is_none()).await;
         publisher.publish(1, LEN).await;
-        assert!(publisher.settle(Duration::from_secs(10)).await, "{publisher:?}");
+        assert!(publisher.settle(DEADLINE).await, "{publisher:?}");
         println!("cycle {cycle}: held after {held:?}, going on after {took:?}");
         confirmed.extend(publisher.confirmed());
         settled.extend(settle_all_but(&mut consumer, "work", 20).await);

@@ -10,6 +10,7 @@ use proto_stomp::{Command, OwnedFrame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant};
+use warren_server::settings::Settings;
 use warren_tests::amqp::{Options, Peer};
 use warren_tests::raw::Read;
 use warren_tests::{DEADLINE, TestBroker, eventually, loopback, stomp};
@@ -82,6 +83,13 @@ async fn who_has_not_logged_in_has_a_seat_already() {
     eventually("the seat is free", async || comes_in(&broker).await).await;
 }
 
+/// Logins wait for at most so long, and all of them together for as long as a busy machine needs.
+fn with_backoff(settings: &mut Settings, most: &str) {
+    settings.auth.login_backoff = most.parse().unwrap();
+    settings.amqp.handshake_timeout = "10m".parse().unwrap();
+    settings.stomp.login_timeout = "10m".parse().unwrap();
+}
+
 /// Logs in over STOMP; the answer and how long it took.
 async fn stomp_login(broker: &TestBroker, passcode: &str) -> (Command, Duration) {
     let mut peer = broker.stomp().await;
@@ -125,7 +133,7 @@ async fn delayed(metrics: SocketAddr) -> u64 {
 async fn after_five_failed_logins_others_from_there_wait_whatever_they_speak() {
     const SECOND: Duration = Duration::from_secs(1);
     let broker = TestBroker::with(|settings| {
-        settings.auth.login_backoff = "1s".parse().unwrap();
+        with_backoff(settings, "1s");
         settings.metrics.listen = loopback();
     })
     .await;
@@ -151,10 +159,7 @@ async fn after_five_failed_logins_others_from_there_wait_whatever_they_speak() {
 
 #[tokio::test]
 async fn guesses_on_many_connections_at_once_are_no_faster() {
-    let broker = TestBroker::with(|settings| {
-        settings.auth.login_backoff = "1s".parse().unwrap();
-    })
-    .await;
+    let broker = TestBroker::with(|settings| with_backoff(settings, "1s")).await;
     let since = Instant::now();
     // Five are free, six at most when two are checked at the same time; of the others four wait, and then the rest.
     let guesses = guess(&broker, 13).await;
@@ -182,7 +187,7 @@ async fn guess(broker: &TestBroker, count: usize) -> Vec<stomp::Peer> {
 #[tokio::test]
 async fn without_a_backoff_nobody_waits() {
     let broker = TestBroker::with(|settings| {
-        settings.auth.login_backoff = "0s".parse().unwrap();
+        with_backoff(settings, "0s");
         settings.metrics.listen = loopback();
     })
     .await;

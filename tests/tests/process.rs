@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use proto_amqp::Version;
 use rustls::version::TLS13;
 use tempfile::TempDir;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, sleep};
 use warren_tests::amqp::{Options, Peer};
 use warren_tests::certificates::{Authority, Client};
 use warren_tests::process::{WarrenProcess, binary};
@@ -20,25 +20,22 @@ use warren_tests::{DEADLINE, eventually};
 
 const GOODBYE: &str = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
 
-/// Stopping takes milliseconds when all clients answer; a broker that waits for its `drain_timeout` of 8 s is found
-/// out all the same.
-const QUICKLY: Duration = Duration::from_secs(5);
+/// Nobody waits so long for a broker to end: one that takes all the time it may have is found out.
+const LONG_DRAIN: &str = "drain_timeout=10m";
 
 #[tokio::test]
 async fn sigterm_says_goodbye_in_each_protocol_and_exits_with_0() {
-    let mut broker = WarrenProcess::start(&[]).await;
+    let mut broker = WarrenProcess::start(&[LONG_DRAIN]).await;
     let mut amqp = broker.amqp().await;
     amqp.declare(1, "q").await;
     amqp.consume(1, "q", "tag").await;
     let mut stomp = broker.stomp().await;
-    let since = Instant::now();
     broker.signal("TERM");
     amqp.expect_connection_error(320, GOODBYE, (0, 0)).await;
     let error = stomp.expect_error("connection_forced").await;
     assert_eq!(String::from_utf8_lossy(&error.body), GOODBYE);
     let status = broker.exit().await;
     assert_eq!(status.code(), Some(0), "{status}: {}", broker.log());
-    assert!(since.elapsed() < QUICKLY, "{:?}", since.elapsed());
     for left in ["addresses.json", "warren.sock"] {
         assert!(!broker.data_dir().join(left).exists(), "{left} is left behind");
     }
@@ -47,15 +44,13 @@ async fn sigterm_says_goodbye_in_each_protocol_and_exits_with_0() {
 #[tokio::test]
 async fn clients_that_do_not_answer_do_not_hold_up_sigterm_or_sigint() {
     for signal in ["TERM", "INT"] {
-        let mut broker = WarrenProcess::start(&[]).await;
+        let mut broker = WarrenProcess::start(&[LONG_DRAIN]).await;
         let _mute = (broker.amqp().await, broker.stomp().await);
         let mut stranger = Peer::connect(broker.address("amqp"), Version::V0_9_1).await;
         stranger.start().await;
-        let since = Instant::now();
         broker.signal(signal);
         let status = broker.exit().await;
         assert_eq!(status.code(), Some(0), "{signal}: {status}");
-        assert!(since.elapsed() < QUICKLY, "{signal}: {:?}", since.elapsed());
     }
 }
 
@@ -108,13 +103,11 @@ async fn a_bad_certificate_is_one_line_in_the_log_and_the_old_one_stays() {
     let before = broker.log().lines().count();
     broker.signal("HUP");
     let said = || broker.log().lines().skip(before).map(str::to_owned).collect::<Vec<_>>();
-    eventually("the log says so", async || !said().is_empty()).await;
+    let is_error = |line: &String| line.contains("ERROR");
+    eventually("the log says so", async || said().iter().any(is_error)).await;
     log_in(&authority, &broker).await.close().await;
     let said: Vec<_> = said().into_iter().filter(|line| !line.contains(" INFO ")).collect();
-    assert!(
-        said.len() == 1 && said[0].contains("ERROR") && said[0].contains("server.pem"),
-        "{said:#?}"
-    );
+    assert!(said.len() == 1 && is_error(&said[0]) && said[0].contains("server.pem"), "{said:#?}");
     // And a good one is taken afterwards.
     let successor = Authority::new();
     assert_eq!(successor.write_server(directory.path()).certificate, certificate);

@@ -86,8 +86,9 @@ with Connection(url, connect_timeout=WAIT_SECS) as connection:
         boss_channel = other.channel()
 
         def ask():
+            # The limit ends it: with the first answer.
             return boss._broadcast(
-                "answer", {}, reply=True, timeout=1, limit=1, channel=boss_channel
+                "answer", {}, reply=True, timeout=WAIT_SECS, limit=1, channel=boss_channel
             )
 
         asked = threading.Thread(target=lambda: reply.extend(ask()))

@@ -11,10 +11,9 @@ use IO::Socket::INET;
 use Net::Stomp;
 use Net::Stomp::Frame;
 
-# A port that nobody listens on: taken, then given back.
-my $taken = IO::Socket::INET->new( Listen => 1, LocalAddr => '127.0.0.1', LocalPort => 0 );
+# A port that nobody listens on, and nobody else can: it is taken, by a socket that does not listen.
+my $taken = IO::Socket::INET->new( LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'tcp' );
 my $dead  = $taken->sockport;
-close $taken;
 
 my ( $host, $port ) = stomp_address();
 my $queue = '/queue/' . name('failover');

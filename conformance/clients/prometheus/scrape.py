@@ -11,7 +11,7 @@ import pika
 import pika_session
 from prometheus_client.parser import text_string_to_metric_families
 
-from conformance import done, equal, is_foreign, metrics, name, say, true, wait_until
+from conformance import WAIT_SECS, done, equal, is_foreign, metrics, name, say, true, wait_until
 from stomp_session import Session
 
 host, port = metrics()
@@ -19,7 +19,7 @@ host, port = metrics()
 
 def scrape():
     """Metric families by name, and samples by (name, labels) from one scrape."""
-    with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=WAIT_SECS) as response:
         equal_quietly(response.status, 200)
         kind = response.headers["Content-Type"]
         if not kind.startswith("text/plain"):
@@ -127,7 +127,7 @@ except pika.exceptions.UnroutableError:
     say("ok   a mandatory message came back")
 channel.basic_publish("", name("nowhere"), b"dropped")
 received = []
-for method, _, _ in channel.consume(queue, auto_ack=False, inactivity_timeout=5):
+for method, _, _ in channel.consume(queue, auto_ack=False, inactivity_timeout=WAIT_SECS):
     channel.basic_ack(method.delivery_tag)
     received.append(method.delivery_tag)
     if len(received) == 5:

@@ -27,12 +27,13 @@ true(session.connection.is_connected(), "with heart-beats from both sides the co
 session.close()
 
 # The client promises a heart-beat each second and stays silent: the broker closes in 2 to 3 intervals.
+# That it comes `expect_closed` says; how late is the machine's affair.
+started = time.monotonic()
 silent = Session("1.1", connect_headers={"heart-beat": "1000,0"})
 equal(silent.connected.headers["heart-beat"], "0,1000", "what the broker offers")
-started = time.monotonic()
 silent.expect_closed("a client that is silent")
 elapsed = time.monotonic() - started
-true(1.0 <= elapsed <= 5.0, f"after {elapsed:.1f} s of silence at an interval of 1 s")
+true(elapsed >= 2.0, f"after {elapsed:.1f} s of silence at an interval of 1 s")
 
 # The client wants none.
 quiet = Session("1.2")

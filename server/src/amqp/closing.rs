@@ -132,8 +132,7 @@ impl Session {
         let close = connection::AMQPMethod::Close(close);
         self.send(ChannelId::CONNECTION, AMQPClass::Connection(close));
         self.set_phase(Phase::Closing);
-        let heartbeat = self.heartbeats.interval;
-        let wait = if heartbeat.is_zero() { CLOSE_TIMEOUT } else { heartbeat.min(CLOSE_TIMEOUT) };
+        let wait = self.heartbeats.incoming().map_or(CLOSE_TIMEOUT, |beat| beat.min(CLOSE_TIMEOUT));
         self.phase_ends = Some(Instant::now() + wait);
     }
 

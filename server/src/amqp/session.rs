@@ -18,6 +18,7 @@ use broker_core::queue::Effects;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use proto_amqp::control::protocol::AMQPClass;
+use proto_amqp::frame::HEARTBEAT_FRAME;
 use proto_amqp::handshake::Capabilities;
 use proto_amqp::{ChannelId, MethodId, ReplyCode, Version, control};
 use smallvec::SmallVec;
@@ -31,8 +32,8 @@ use super::deliveries::Deliveries;
 use super::error::Exception;
 use super::listing::{Shared, SharedFacts, connection_name};
 use super::replies::WaitingReply;
-use super::upkeep::Heartbeats;
 use crate::driver::Want;
+use crate::heartbeat::{Agreed, Heartbeats};
 use crate::node::{BacklogPause, Connection as _, Identity, LogWait, Node, PendingLogin};
 use crate::outbox::{Command, Outlet, Writing};
 
@@ -238,13 +239,10 @@ impl Session {
     pub(super) fn tuned(&mut self, channel_max: u16, frame_max: u32, heartbeat_secs: u16) {
         self.channel_max = channel_max;
         self.outlet.lock().deliveries.frame_max = frame_max;
-        let interval = Duration::from_secs(heartbeat_secs.into());
-        if heartbeat_secs > 0 {
-            let now = Instant::now();
-            self.heartbeats.interval = interval;
-            self.heartbeats.next_send = Some(now + interval / 2);
-            self.heartbeats.next_check = Some(now + interval);
-        }
+        // The same in both directions; 0 is none.
+        let interval = (heartbeat_secs > 0).then(|| Duration::from_secs(heartbeat_secs.into()));
+        let agreed = Agreed { outgoing: interval, incoming: interval };
+        self.heartbeats = Heartbeats::start(&HEARTBEAT_FRAME, agreed, Instant::now());
         let mut facts = self.shared.facts.lock();
         facts.channel_max = channel_max;
         facts.frame_max = frame_max;
@@ -274,7 +272,7 @@ impl Session {
 impl crate::driver::Session for Session {
     fn feed(&mut self, input: &[u8]) -> usize {
         self.heard_anything = true;
-        self.heartbeats.received_since = true;
+        self.heartbeats.received();
         let mut taken = 0;
         if self.phase == Phase::Header {
             taken = self.feed_header(input);
@@ -340,13 +338,8 @@ impl crate::driver::Session for Session {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let candidates = [
-            self.phase_ends,
-            self.heartbeats.next_send,
-            self.heartbeats.next_check,
-            self.pause.until(),
-            self.reply_until(),
-        ];
+        let candidates =
+            [self.phase_ends, self.heartbeats.deadline(), self.pause.until(), self.reply_until()];
         candidates.into_iter().flatten().min()
     }
 
@@ -359,19 +352,14 @@ impl crate::driver::Session for Session {
             self.set_phase(Phase::Aborted);
             return;
         }
-        if self.heartbeats.next_send.is_some_and(|at| at <= now) {
-            self.on_heartbeat_send(now);
-        }
-        if self.heartbeats.next_check.is_some_and(|at| at <= now) {
-            self.on_heartbeat_check(now);
-        }
+        self.on_heartbeat_tick(now);
         if self.reply_until().is_some_and(|at| at <= now) {
             self.on_reply_late();
         }
     }
 
     fn on_written(&mut self, count: usize) {
-        self.heartbeats.note_written(count);
+        self.heartbeats.written(count);
         // Relaxed: for lists.
         self.shared.sent.fetch_add(count as u64, Ordering::Relaxed);
     }

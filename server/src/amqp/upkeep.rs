@@ -1,11 +1,10 @@
 //! What is due between reads: confirms, counters, alarms, heartbeats.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use broker_core::log::LogPosition;
 use proto_amqp::control::protocol::{AMQPClass, connection};
-use proto_amqp::{ChannelId, MethodId, frame};
+use proto_amqp::{ChannelId, MethodId};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -16,33 +15,6 @@ use crate::node::BLOCKED_ALLOWANCE;
 
 /// Octets of messages in the transactions of a connection.
 const TRANSACTION_OCTETS_MAX: usize = 256 * 1024 * 1024;
-
-/// Heartbeats of both directions (AMQP 0-9-1 §4.2.7).
-#[derive(Debug, Default)]
-pub(super) struct Heartbeats {
-    /// The agreed interval; zero is off.
-    pub(super) interval: Duration,
-    pub(super) next_send: Option<Instant>,
-    pub(super) written_since: bool,
-    /// A heartbeat was handed over to be written; it counts as nothing written.
-    beat_on_its_way: bool,
-    pub(super) next_check: Option<Instant>,
-    pub(super) received_since: bool,
-    pub(super) missed: u8,
-}
-
-impl Heartbeats {
-    /// Whether nothing but heartbeats was written since the last look.
-    fn is_quiet(&mut self) -> bool {
-        !std::mem::take(&mut self.written_since)
-    }
-
-    /// Octets were written.
-    pub(super) fn note_written(&mut self, count: usize) {
-        let is_beat = std::mem::take(&mut self.beat_on_its_way);
-        self.written_since |= !(is_beat && count == frame::HEARTBEAT_FRAME.len());
-    }
-}
 
 impl Session {
     /// Counts what the batch has done and confirms what can be confirmed.
@@ -153,29 +125,20 @@ impl Session {
         }
     }
 
-    pub(super) fn on_heartbeat_send(&mut self, now: Instant) {
-        if self.heartbeats.is_quiet() {
-            let mut state = self.outlet.lock();
-            if state.out.is_empty() {
-                state.out.octets().extend_from_slice(&frame::HEARTBEAT_FRAME);
-                self.heartbeats.beat_on_its_way = true;
-            }
+    /// Sends a heartbeat and misses those of the client, where it is time for that.
+    pub(super) fn on_heartbeat_tick(&mut self, now: Instant) {
+        if self.is_held() {
+            // It is not read from: its silence means nothing.
+            self.heartbeats.received();
         }
-        self.heartbeats.next_send = Some(now + self.heartbeats.interval / 2);
-    }
-
-    pub(super) fn on_heartbeat_check(&mut self, now: Instant) {
-        if std::mem::take(&mut self.heartbeats.received_since) || self.is_held() {
-            self.heartbeats.missed = 0;
-        } else {
-            self.heartbeats.missed += 1;
+        let due = self.heartbeats.look(now);
+        if due.send {
+            self.heartbeats.send(&mut self.outlet.lock().out);
         }
-        if self.heartbeats.missed >= 2 {
-            let silent = self.heartbeats.interval * 2;
+        if let Some(silent) = due.lost {
             warn!(connection = %self.name, ?silent, "missed heartbeats from the client, closing");
             self.set_phase(Phase::Aborted);
         }
-        self.heartbeats.next_check = Some(now + self.heartbeats.interval);
     }
 
     /// Whether more answers may be written.
@@ -198,27 +161,5 @@ impl Session {
             .filter_map(|channel| channel.transaction.as_ref())
             .map(super::tx::Transaction::octets);
         octets.sum::<usize>() > TRANSACTION_OCTETS_MAX
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A client that hears one heartbeat an interval, and late, gives up.
-    #[test]
-    fn a_heartbeat_is_no_reason_to_leave_out_the_next() {
-        let mut heartbeats = Heartbeats::default();
-        for _ in 0..3 {
-            assert!(heartbeats.is_quiet());
-            heartbeats.beat_on_its_way = true;
-            heartbeats.note_written(frame::HEARTBEAT_FRAME.len());
-        }
-        heartbeats.note_written(frame::HEARTBEAT_FRAME.len());
-        assert!(!heartbeats.is_quiet(), "that was something else of the same length");
-        heartbeats.beat_on_its_way = true;
-        heartbeats.note_written(100);
-        assert!(!heartbeats.is_quiet(), "a heartbeat with something behind it");
-        assert!(heartbeats.is_quiet());
     }
 }

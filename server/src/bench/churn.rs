@@ -232,9 +232,13 @@ mod tests {
                 NullBroker::start(protocol, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
             let address = Address::local(protocol, broker.address);
             for &subject in subjects {
-                let report = measure(&args(subject), &address).unwrap();
-                assert!(report.cycles >= 2, "{protocol:?} {subject:?}");
-                assert!(report.broker.starts_with("null "), "{}", report.broker);
+                // On a busy machine a run may be over before there was time for two.
+                let has_gone_on = (0..50).any(|_| {
+                    let report = measure(&args(subject), &address).unwrap();
+                    assert!(report.broker.starts_with("null "), "{}", report.broker);
+                    report.cycles >= 2
+                });
+                assert!(has_gone_on, "{protocol:?} {subject:?}");
             }
             broker.stop();
         }

@@ -22,7 +22,7 @@ use broker_core::storage::{
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{SettingsArgs, exit, print};
-use crate::store::STORE_DIR;
+use crate::store::{STORE_DIR, note_names};
 use names::QueueNames;
 use watch::Watch;
 
@@ -184,6 +184,12 @@ impl Store {
             true => QueueNames::of(&self.look(&Watch::silent())?),
             false => QueueNames::default(),
         };
+        for damage in damage {
+            // Where nothing was set aside, there is no note.
+            if let Err(error) = note_names(&self.directory, damage, |id| names.called(id)) {
+                eprintln!("warning: the notes in quarantine name queues by number only: {error}");
+            }
+        }
         let printed = self.print(
             || report::damage_text(&self.directory, damage, &names, verdict),
             || report::damage_json(&self.directory, damage, &names, verdict),

@@ -40,7 +40,7 @@ pub(super) enum Next {
 /// A SUBSCRIBE whose queue the log has yet to keep, and all later frames for it: its receipt is to come before its first
 /// MESSAGE, and not before the queue is kept.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct WaitingSubscribe {
     /// Where the log has to come.
     pub(super) position: LogPosition,
     /// Its queue; `new` if it was made for it.
@@ -73,7 +73,7 @@ pub(super) struct Client {
     pub(super) subscriptions: Map<Box<[u8]>, Subscribed>,
     pub(super) transactions: Transactions,
     pub(super) receipts: Receipts,
-    pub(super) held: Option<Held>,
+    pub(super) subscribe_waiting: Option<WaitingSubscribe>,
     pub(super) settling: Settling,
     pub(super) effects: Effects,
     /// Octets that it has published while publishers are held; `None` when they are not, or it has not.
@@ -124,7 +124,7 @@ impl Client {
             subscriptions: Map::default(),
             transactions: Transactions::default(),
             receipts: Receipts::default(),
-            held: None,
+            subscribe_waiting: None,
             settling: Settling::default(),
             effects: Effects::default(),
             blocked: None,
@@ -274,13 +274,15 @@ impl Client {
     /// Whether frames wait behind a SUBSCRIBE.
     pub(super) fn waits(&self) -> bool {
         let durable = || self.node.broker.log.durable_up_to();
-        self.held.as_ref().is_some_and(|held| !held.is_late && held.position > durable())
+        self.subscribe_waiting
+            .as_ref()
+            .is_some_and(|waiting| !waiting.is_late && waiting.position > durable())
     }
 
     /// Has the session woken when a SUBSCRIBE that waits may go on.
-    fn watch_held(&mut self) {
-        if let Some(held) = &self.held
-            && held.position <= self.log_wait.mark(&self.node, &self.shared)
+    fn watch_waiting(&mut self) {
+        if let Some(waiting) = &self.subscribe_waiting
+            && waiting.position <= self.log_wait.mark(&self.node, &self.shared)
         {
             // It has moved between the last look and this one.
             self.outlet().wake();
@@ -315,7 +317,7 @@ impl Client {
             self.on_cancelled(slot);
         }
         self.release_receipts();
-        self.watch_held();
+        self.watch_waiting();
         if self.blocked.is_some() && !self.node.alarms.any() {
             self.blocked = None;
             self.shared.set_state("running");
@@ -353,7 +355,7 @@ impl Client {
         for slot in slots {
             self.cancel(slot, now);
         }
-        if let Some(Held { queue, new: true, .. }) = self.held.take()
+        if let Some(WaitingSubscribe { queue, new: true, .. }) = self.subscribe_waiting.take()
             && queue.spec.auto_delete
         {
             // It would have gone with its consumer, who has not come.

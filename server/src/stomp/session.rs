@@ -25,12 +25,12 @@ use tracing::{debug, info, warn};
 use super::client::{Client, Next, frame_end, protocol};
 use super::deliveries::Deliveries;
 use super::error::{StompError, Then};
-use super::heart_beats::HeartBeats;
 use super::login::Greeting;
 use super::publish::Batch;
 use super::receipts::Of;
 use crate::auth::Login;
 use crate::driver::Want;
+use crate::heartbeat::{Agreed, Heartbeats};
 use crate::node::{BacklogPause, ChannelRow, Connection, ConnectionRow, Node, PendingLogin};
 use crate::outbox::{self, Outlet, Writing};
 
@@ -192,7 +192,7 @@ pub(crate) struct Session {
     login_ends: Option<Instant>,
     /// Until the client has logged in.
     pending_login: Option<PendingLogin>,
-    heart_beats: HeartBeats,
+    heart_beats: Heartbeats,
     pause: BacklogPause,
     heard_anything: bool,
     /// The peer sends nothing more.
@@ -241,7 +241,7 @@ impl Session {
             phase: Phase::Stranger,
             login_ends,
             pending_login: Some(pending_login),
-            heart_beats: HeartBeats::default(),
+            heart_beats: Heartbeats::default(),
             pause: BacklogPause::default(),
             heard_anything: false,
             has_ended: false,
@@ -356,7 +356,9 @@ impl Session {
         self.decoder.set_version(greeting.version);
         let message_len_max = self.node.settings.amqp.max_message_size.as_usize();
         self.decoder.set_limits(Limits::after_login(message_len_max));
-        self.heart_beats = HeartBeats::start(greeting.heart_beat, Instant::now());
+        let agreed = greeting.heart_beat;
+        let agreed = Agreed { outgoing: agreed.outgoing(), incoming: agreed.incoming() };
+        self.heart_beats = Heartbeats::start(HEART_BEAT, agreed, Instant::now());
         {
             let mut facts = self.shared.facts.lock();
             facts.version = greeting.version;
@@ -551,10 +553,11 @@ impl crate::driver::Session for Session {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let (held_until, receipts_until) = match &self.phase {
-            Phase::Open(client) => {
-                (client.held.as_ref().map(|held| held.until), client.receipts.waits_until())
-            }
+        let (subscribe_until, receipts_until) = match &self.phase {
+            Phase::Open(client) => (
+                client.subscribe_waiting.as_ref().map(|waiting| waiting.until),
+                client.receipts.waits_until(),
+            ),
             Phase::Leaving(leaving) => (None, leaving.client.receipts.waits_until()),
             _ => (None, None),
         };
@@ -563,7 +566,7 @@ impl crate::driver::Session for Session {
             self.leaves_until,
             self.heart_beats.deadline(),
             self.pause.until(),
-            held_until,
+            subscribe_until,
             receipts_until,
         ];
         candidates.into_iter().flatten().min()
@@ -588,8 +591,10 @@ impl crate::driver::Session for Session {
         }
         match &mut self.phase {
             Phase::Open(client) => {
-                if let Some(held) = client.held.as_mut().filter(|held| held.until <= now) {
-                    held.is_late = true;
+                if let Some(waiting) =
+                    client.subscribe_waiting.as_mut().filter(|waiting| waiting.until <= now)
+                {
+                    waiting.is_late = true;
                 }
                 client.receipts.on_deadline(now, self.node.broker.log.health());
                 self.end_if_in_vain();
@@ -603,14 +608,11 @@ impl crate::driver::Session for Session {
         }
         let due = self.heart_beats.look(now);
         if due.send {
-            let mut state = self.shared.outlet.lock();
-            if state.out.is_empty() {
-                state.out.octets().extend_from_slice(HEART_BEAT);
-                self.heart_beats.sent();
-            }
+            self.heart_beats.send(&mut self.shared.outlet.lock().out);
         }
-        if due.lost {
-            warn!(connection = %self.shared.name(), "missed heart-beats from the client, closing");
+        if let Some(silent) = due.lost {
+            let connection = self.shared.name();
+            warn!(connection, ?silent, "missed heart-beats from the client, closing");
             self.finish();
             self.phase = Phase::Aborted;
         }
@@ -664,7 +666,7 @@ impl crate::driver::Session for Session {
 
     fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Phase::Open(client) = &self.phase {
-            let goes_on = client.held.is_some() && !client.waits();
+            let goes_on = client.subscribe_waiting.is_some() && !client.waits();
             return if goes_on { Poll::Ready(()) } else { Poll::Pending };
         }
         let Phase::LoggingIn(waiting) = &mut self.phase else { return Poll::Pending };

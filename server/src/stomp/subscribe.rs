@@ -15,7 +15,7 @@ use broker_core::{Refusal, Resource};
 use proto_stomp::{Command, Frame, Headers};
 use tokio::time::Instant;
 
-use super::client::{Client, Held, Next, write_receipt};
+use super::client::{Client, Next, WaitingSubscribe, write_receipt};
 use super::deliveries::NewSubscription;
 use super::destination::{self, Destination, TEMP_QUEUE};
 use super::error::StompError;
@@ -87,9 +87,10 @@ impl Client {
         frame: &Frame<'_>,
         receipt: Option<&[u8]>,
     ) -> Result<Next, StompError> {
-        let held = self.held.take();
-        let made = held.as_ref().filter(|held| held.new).map(|held| held.queue.spec.name.clone());
-        let done = self.subscribe(frame, receipt, held);
+        let waited = self.subscribe_waiting.take();
+        let made = waited.as_ref().filter(|waited| waited.new);
+        let made = made.map(|waited| waited.queue.spec.name.clone());
+        let done = self.subscribe(frame, receipt, waited);
         if let Some(queue) = made
             && done.is_err()
         {
@@ -103,7 +104,7 @@ impl Client {
         &mut self,
         frame: &Frame<'_>,
         receipt: Option<&[u8]>,
-        held: Option<Held>,
+        waited: Option<WaitingSubscribe>,
     ) -> Result<Next, StompError> {
         let headers = &frame.headers;
         let text = headers
@@ -141,13 +142,14 @@ impl Client {
                 return Err(StompError::destination_not_for(text, Command::Subscribe));
             }
         };
-        source.new |= held.as_ref().is_some_and(|held| held.new);
+        source.new |= waited.as_ref().is_some_and(|waited| waited.new);
         let position = self.subscribed_at(&source);
         let is_kept = position <= self.node.broker.log.durable_up_to();
-        if receipt.is_some() && !is_kept && !held.as_ref().is_some_and(|held| held.is_late) {
-            let until = held.map_or_else(|| Instant::now() + KEPT_WITHIN, |held| held.until);
+        if receipt.is_some() && !is_kept && !waited.as_ref().is_some_and(|waited| waited.is_late) {
+            let until = waited.map_or_else(|| Instant::now() + KEPT_WITHIN, |waited| waited.until);
             let Source { queue, new, .. } = source;
-            self.held = Some(Held { position, queue, new, until, is_late: false });
+            let waiting = WaitingSubscribe { position, queue, new, until, is_late: false };
+            self.subscribe_waiting = Some(waiting);
             return Ok(Next::Later);
         }
         let consumed = self.consume(named, &request, &source, receipt);

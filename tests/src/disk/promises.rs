@@ -118,6 +118,13 @@ impl Publisher {
         self.unanswered.is_empty()
     }
 
+    /// Takes all that the broker has to say to what was sent and is answered by now.
+    pub async fn round_trip(&mut self) {
+        self.peer.open_channel(2).await;
+        self.peer.close_channel(2).await;
+        self.listen(Duration::ZERO).await;
+    }
+
     /// Listens until `wanted` holds; gives how long it took.
     pub async fn until(&mut self, what: &str, wanted: impl Fn(&Self) -> bool) -> Duration {
         let since = Instant::now();

@@ -3,9 +3,8 @@
 use proto_amqp::control::protocol::{basic, channel, connection, exchange, queue};
 use proto_amqp::properties;
 use proto_amqp::{MethodId, Properties, Version};
-use tokio::time::{Duration, Instant};
+use warren_tests::TestBroker;
 use warren_tests::amqp::{Method as _, Options, Peer, frame_of, method_payload, publish};
-use warren_tests::{DEADLINE, TestBroker};
 
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
@@ -411,12 +410,11 @@ async fn deliveries_respect_the_receivers_frame_max() {
 
 #[tokio::test]
 async fn frames_before_tuning_are_small() {
-    let broker = TestBroker::start().await;
+    // The end that comes is not that of the time to log in.
+    let broker = TestBroker::set(&["amqp.handshake_timeout=10m"]).await;
     let mut peer = Peer::connect(broker.amqp_address(), Version::V0_9_1).await;
     peer.start().await;
-    let since = Instant::now();
     // Announced, not sent: nobody waits for 64 KiB of a stranger.
     peer.send_octets(&[METHOD, 0, 0, 0, 1, 0, 0]).await;
     peer.expect_end().await;
-    assert!(since.elapsed() < DEADLINE - Duration::from_secs(5));
 }

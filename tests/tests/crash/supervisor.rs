@@ -27,6 +27,9 @@ const STILLBORN_MS: std::ops::Range<u64> = 5..120;
 /// How often there has to be each thing that a history is worth nothing without, for every kill.
 const SUBSTANCE_MIN: usize = 10;
 
+/// How long a life may go on until there is enough of it. Far longer than it takes: a busy machine is no failure.
+const SUBSTANCE_WITHIN: Duration = Duration::from_secs(60);
+
 /// Messages that have to be left in the queues at a kill whose disk forgets.
 const LEFT_MIN: i64 = 50;
 
@@ -208,7 +211,7 @@ impl Supervisor<'_> {
             }
         };
         // What is missing when the time is over is missing in the report too.
-        timeout(DEADLINE, substance).await.ok();
+        timeout(SUBSTANCE_WITHIN, substance).await.ok();
         shared.doomed.store(life, Ordering::SeqCst);
         broker.kill().await;
         notes.broker(life, Event::Killed);

@@ -39,12 +39,14 @@ impl QueueNames {
         self.0.keys().copied()
     }
 
+    /// The queue in words, if it has a name.
+    pub(super) fn called(&self, id: u64) -> Option<String> {
+        self.get(id).map(|Named { vhost, queue }| called(queue, vhost))
+    }
+
     /// The queue in words: its name, or `#<number>`.
     pub(super) fn in_words(&self, id: u64) -> String {
-        match self.get(id) {
-            Some(Named { vhost, queue }) => called(queue, vhost),
-            None => format!("queue #{id}"),
-        }
+        self.called(id).unwrap_or_else(|| format!("queue #{id}"))
     }
 }
 

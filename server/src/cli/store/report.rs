@@ -181,7 +181,7 @@ pub(super) fn inspection_text(
             "{}, {} octets: {}\n",
             printable(&kept.file),
             kept.len,
-            printable(note)
+            printable(&note.lines().collect::<Vec<_>>().join("; "))
         ));
     }
     if quarantine.is_empty() {
