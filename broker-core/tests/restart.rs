@@ -363,6 +363,92 @@ fn a_queue_that_refuses_has_the_room_after_a_restart_that_it_had_before() {
 }
 
 #[test]
+fn a_limit_in_octets_counts_what_a_restart_has_found() {
+    let limit = ("x-max-length-bytes", Value::Long(60_000));
+    let refusing = [limit.clone(), ("x-overflow", Value::text("reject-publish"))];
+    let mut node = Node::new();
+    for name in ["refuses", "drops"] {
+        let arguments: &[_] = if name == "refuses" { &refusing } else { &refusing[..1] };
+        let queue = node.declare(name, arguments);
+        node.publish(&queue, numbered(1_000, 60), PERSISTENT);
+        // All of it is given out, and as much again comes.
+        let mut held = Vec::new();
+        if name == "drops" {
+            let now = node.now.load(Ordering::Relaxed);
+            held.extend((0..1_000).map(|_| queue.get(false, now, &mut Effects::default())));
+            node.publish(&queue, numbered(1_000, 60), PERSISTENT);
+        }
+    }
+    node = node.kill();
+    // Nobody publishes or consumes: the sweep has a look.
+    let queue = node.queue("drops");
+    assert_eq!(queue.depth().ready, 2_000);
+    wait_for(|| {
+        node.sweep();
+        queue.depth().ready == 1_000
+    });
+    assert_eq!(queue.depth().ready_bytes, 60_000);
+    let queue = node.queue("refuses");
+    wait_for(|| {
+        node.sweep();
+        queue.depth().ready_bytes == 60_000
+    });
+    let mut effects = Effects::default();
+    queue.publish(&[publication(vec![b'x'], PERSISTENT)], 0, &mut effects);
+    assert_eq!((effects.rejected.len(), queue.depth().ready), (1, 1_000));
+    assert_eq!(node.drain(&queue).len(), 1_000);
+    assert_eq!(queue.depth().ready_bytes, 0);
+}
+
+#[test]
+fn a_queue_with_priorities_gives_the_highest_first_right_after_a_restart() {
+    let node = Node::new();
+    let arguments = [("x-max-priority", Value::Long(9)), ("x-max-length", Value::Long(6_000))];
+    let queue = node.declare("q", &arguments);
+    for priority in [1, 9] {
+        let with = Attributes { priority, ..PERSISTENT };
+        node.publish(&queue, (0..3_000).map(|_| vec![b'0' + priority; 500]), with);
+    }
+    let node = node.restart();
+    let queue = node.queue("q");
+    node.publish(&queue, [vec![b'x'; 500]].into_iter(), PERSISTENT);
+    // One is too many, and the first goes: as ever, that is the highest.
+    let first = |_| node.get(&queue).unwrap().unwrap()[0];
+    assert_eq!((0..2_999).map(first).collect::<Vec<_>>(), vec![b'9'; 2_999]);
+    assert_eq!((0..3_001).map(first).collect::<Vec<_>>()[..3_000], vec![b'1'; 3_000]);
+}
+
+#[test]
+fn an_exchange_that_was_bound_to_itself_is_gone_with_its_binding() {
+    let node = Node::new();
+    let name = ExchangeName::new("x").unwrap();
+    let binding = Binding {
+        source: name.clone(),
+        destination: Destination::Exchange(name.clone()),
+        routing_key: b"k".as_slice().into(),
+        arguments: Arguments::new(),
+    };
+    let declare = |node: &Node| {
+        let exchange = ExchangeSpec {
+            name: name.clone(),
+            kind: ExchangeType::Fanout,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: Arguments::new(),
+        };
+        node.vhost().declare_exchange(exchange).unwrap();
+    };
+    declare(&node);
+    node.vhost().bind(binding, US).unwrap();
+    node.vhost().delete_exchange(&name, false).unwrap();
+    declare(&node);
+    let node = node.restart();
+    let bound = node.vhost().bindings().into_iter().filter(|binding| binding.source == name);
+    assert_eq!(bound.count(), 0);
+}
+
+#[test]
 fn a_long_backlog_is_held_to_its_length() {
     const MAX: usize = 6_000;
     let node = Node::new();
@@ -593,8 +679,8 @@ fn a_rotten_message_is_not_counted_any_more_when_it_was_met() {
     for read_first in [true, false] {
         let node = Node::start(fs.kill(), 64 << 20);
         let queue = node.queue("q");
-        let is_found = || node.log.store().damage().iter().any(|damage| !damage.lost.is_empty());
         assert_eq!(queue.depth().ready, 5_000);
+        let is_found = || node.log.store().damage().iter().any(|damage| !damage.lost.is_empty());
         if !read_first {
             wait_for(is_found);
         }

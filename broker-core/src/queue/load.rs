@@ -68,10 +68,22 @@ pub enum Loaded {
 impl Queue {
     /// Reads more of the backlog if somebody needs it soon and nobody does so already.
     pub(super) fn load_if_wanted(&self, state: &mut State) {
-        if (state.wants_doomed() || self.wants_load(state)) && !state.loading {
+        if self.wants_to_read(state) && !state.loading {
             state.loading = true;
             self.log.load_soon(self.me.clone());
         }
+    }
+
+    /// Whether there is something to be read from the log, for whatever reason.
+    fn wants_to_read(&self, state: &State) -> bool {
+        state.wants_doomed() || self.wants_load(state) || self.wants_count(state)
+    }
+
+    /// Whether a limit needs to know how long the bodies are that a restart has found.
+    fn wants_count(&self, state: &State) -> bool {
+        self.spec.settings.max_length_bytes.is_some()
+            && state.ready.uncounted().is_some()
+            && !state.deleted
     }
 
     /// Whether more of the backlog is needed soon. When the memory for messages is used up, only a queue that has none
@@ -98,15 +110,16 @@ impl Queue {
         for turn in 0..LOADS_IN_A_ROW {
             let mut state = self.state.lock();
             let mut effects = Effects::default();
-            let read_ready = self.load(&mut state);
-            let read = self.load_doomed(&mut state, &mut effects) && read_ready;
+            let mut read = !self.wants_count(&state) || self.count_found(&mut state);
+            read &= !self.wants_load(&state) || self.load(&mut state);
+            read &= self.load_doomed(&mut state, &mut effects);
             // As when messages enter: consumers go first, and then the queue may be too long. It may have become so
             // while its head was away.
             while self.dispatch(&mut state, now, &mut effects) {
                 MutexGuard::bump(&mut state);
             }
             self.drop_overflow(&mut state, &mut effects);
-            let goes_on = read && (state.wants_doomed() || self.wants_load(&state));
+            let goes_on = read && self.wants_to_read(&state);
             let last = turn + 1 == LOADS_IN_A_ROW;
             // As long as this thread goes on nobody else is asked to.
             state.loading = (goes_on && !last) || !read;
@@ -143,6 +156,7 @@ impl Queue {
         state: &mut MutexGuard<'_, State>,
         patience: &mut Patience,
     ) -> Result<(), Unreadable> {
+        let progress = state.ready.unread_from();
         let until = if state.loading {
             patience.tries_again()
         } else {
@@ -157,6 +171,10 @@ impl Queue {
             patience.tries_again()
         };
         self.loaded.wait_until(state, until);
+        if state.ready.unread_from() != progress {
+            // It takes long, but goes on.
+            *patience = Patience::default();
+        }
         if patience.is_over() { Err(Unreadable) } else { Ok(()) }
     }
 
@@ -169,6 +187,22 @@ impl Queue {
             Some(first) => self.load_bare(state, first),
             None => self.load_away(state),
         }
+    }
+
+    /// Reads a block of what a restart has found only to know how long the bodies are; gives whether the disk could be
+    /// read. The lock is free meanwhile.
+    fn count_found(&self, state: &mut MutexGuard<'_, State>) -> bool {
+        let Some(from) = state.ready.uncounted() else { return true };
+        let read = MutexGuard::unlocked(state, || self.log.read(self.id, from, LOAD_OCTETS));
+        match read {
+            Ok(Some(block)) => {
+                let bodies = block.messages().map(|found| (found.seq, found.body.len()));
+                state.ready.counted(from, block.next, bodies);
+            }
+            Ok(None) => state.ready.counted(from, u64::MAX, std::iter::empty()),
+            Err(_) => return false,
+        }
+        true
     }
 
     /// Octets that one read of the backlog is to bring; 0 is one message.

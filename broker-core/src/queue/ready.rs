@@ -70,10 +70,13 @@ struct Away {
 }
 
 /// What a restart has found and nobody has read yet. The log knows octets on disk; how many of them are bodies is known
-/// when they have been read. Limits do not count them until then: a limit that is met a little late loses nothing.
+/// when they have been read, or only [`counted`](Ready::counted). Limits do not count them until then: a limit that is
+/// met a little late loses nothing.
 #[derive(Default)]
 struct FoundBacklog {
-    /// The messages are numbered below.
+    /// The messages have numbers from here …
+    from: u64,
+    /// … to here, exclusively.
     until: u64,
     /// Their octets, about.
     bytes: u64,
@@ -116,7 +119,7 @@ impl Ready {
     pub(super) fn found(&mut self, from: u64, until: u64, len: u64, bytes: u64) {
         if len > 0 {
             self.away = Away { from, until, len, bytes: 0, between: VecDeque::new() };
-            self.found = FoundBacklog { until, bytes };
+            self.found = FoundBacklog { from, until, bytes };
         }
     }
 
@@ -134,8 +137,12 @@ impl Ready {
         self.here == 0 || self.is_blocked()
     }
 
-    /// Whether a bare message stands before all that are in memory.
+    /// Whether what is in memory is not the first: a bare message stands before it, or, in a queue with priority levels,
+    /// one that nobody has read yet may have a higher one.
     fn is_blocked(&self) -> bool {
+        if self.levels.len() > 1 && self.is_away() {
+            return true;
+        }
         let Some((first, _)) = self.bare.first_key_value() else { return false };
         let front = self.levels.iter().find_map(VecDeque::front);
         front.is_none_or(|front| first < &front.seq)
@@ -166,6 +173,11 @@ impl Ready {
     pub(super) fn is_away(&self) -> bool {
         // Not by their count: if that were ever wrong, messages must be found all the same.
         self.away.from < self.away.until || !self.away.between.is_empty()
+    }
+
+    /// Moves on as what is unread is read: the number of the first bare message, and from where on messages are away.
+    pub(super) fn unread_from(&self) -> (Option<u64>, u64) {
+        (self.first_bare(), self.away.from)
     }
 
     /// The number of the first bare message.
@@ -313,9 +325,7 @@ impl Ready {
             self.push_back(entry);
         }
         self.away.from = next.max(self.away.from);
-        if self.away.from >= self.found.until {
-            self.found.bytes = 0;
-        }
+        self.count_found_to(self.away.from);
         if self.away.from >= self.away.until {
             self.forget_away();
         }
@@ -329,11 +339,45 @@ impl Ready {
         }
     }
 
+    /// From which number on the octets of what is away are only known about, if there are such messages.
+    pub(super) fn uncounted(&self) -> Option<u64> {
+        let from = self.found.from.max(self.away.from);
+        (from < self.found.until.min(self.away.until)).then_some(from)
+    }
+
+    /// The log has been read from number `from` to `next`, exclusively, to know how long bodies are: those of `messages`,
+    /// by number. They stay away. Of no effect if others have counted meanwhile.
+    pub(super) fn counted(
+        &mut self,
+        from: u64,
+        next: u64,
+        messages: impl Iterator<Item = (u64, usize)>,
+    ) {
+        if self.uncounted() != Some(from) {
+            return;
+        }
+        let until = self.found.until.min(next);
+        for (_, body_len) in messages.take_while(|(seq, _)| *seq < until) {
+            self.found.bytes = self.found.bytes.saturating_sub(body_len as u64);
+            self.away.bytes += body_len as u64;
+            self.bytes += body_len as u64;
+        }
+        self.count_found_to(until);
+    }
+
+    /// What a restart has found is known up to number `next`, exclusively.
+    fn count_found_to(&mut self, next: u64) {
+        self.found.from = self.found.from.max(next);
+        if self.found.from >= self.found.until {
+            self.found.bytes = 0;
+        }
+    }
+
     /// A message is not away any more, and not counted here yet.
     fn count_back(&mut self, seq: u64, body_len: usize) {
         let body_len = body_len as u64;
         self.away.len = self.away.len.saturating_sub(1);
-        if seq < self.found.until {
+        if (self.found.from..self.found.until).contains(&seq) {
             self.found.bytes = self.found.bytes.saturating_sub(body_len);
             return;
         }

@@ -91,13 +91,15 @@ impl Topology {
         vhost: &VhostName,
         changes: &mut Changes,
     ) {
-        let Some(exchange) = self.exchanges.remove(name) else { return };
+        let Some(exchange) = self.exchanges.get(name) else { return };
+        // Before it is removed: it may be bound to itself.
         if exchange.spec.durable {
             changes.delete_exchange(vhost, name);
             for binding in exchange.bindings().filter(|there| self.is_durable(&there.destination)) {
                 changes.delete_binding(vhost, &binding);
             }
         }
+        let Some(exchange) = self.exchanges.remove(name) else { return };
         for destination in exchange.destinations() {
             if let Some(sources) = self.sources.get_mut(destination) {
                 sources.retain(|source| source != name);
