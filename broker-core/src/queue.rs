@@ -21,6 +21,7 @@ mod ready;
 mod settle;
 mod together;
 
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
@@ -28,7 +29,7 @@ use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 
 use crate::arguments::Arguments;
-use crate::consumer::{ConnectionId, ConsumerId, Entry, Place, Subscription};
+use crate::consumer::{ConnectionId, ConsumerId, Entry, Outstanding, Place, Subscription};
 use crate::log::records::Records;
 use crate::log::{Log, LogPosition};
 use crate::message::Publication;
@@ -120,16 +121,14 @@ impl Effects {
         self.under_way.get_or_insert_default();
     }
 
-    /// What was rejected since [`attend`](Self::attend), when all of it has been carried out: as long as some is on its
-    /// way, `position` does not speak for it. If none is, then `position` speaks for all.
+    /// To be asked when everything has been carried out: what was rejected since [`attend`](Self::attend) and is still on
+    /// its way to its next queue. `None` if nothing is: then `position` speaks for all of it.
     pub fn take_burial(&mut self, log: &dyn Log) -> Option<Burial> {
         let burial = self.under_way.take()?.burial();
-        if burial.is_over() {
-            // Some may have arrived by another thread.
-            self.position = self.position.max(log.appended_up_to());
-            return None;
-        }
-        Some(burial)
+        // Some may have arrived by another thread.
+        let Some(arrived_at) = burial.position(log) else { return Some(burial) };
+        self.position = self.position.max(arrived_at);
+        None
     }
 
     /// Whether there is nothing to do.
@@ -149,6 +148,16 @@ impl Effects {
         self.dead.clear();
         (self.delete_queue, self.watch_expiry, self.unserved) = (false, false, false);
     }
+}
+
+/// What a deleted queue had in memory. To be dropped where no lock is held, since there may be much of it, and when the
+/// log knows of the deletion: who waits for rejected messages learns then that they are gone.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Remains {
+    _entries: Vec<Entry>,
+    _stranded: Vec<Dead>,
+    _doomed: VecDeque<Dead<Outstanding>>,
 }
 
 impl Drop for Effects {
@@ -678,8 +687,7 @@ impl Queue {
     }
 
     /// Marks the queue as deleted, unless a condition keeps it, and gives the number of messages that were ready and
-    /// what was in memory, to be dropped where no lock is held and the log knows. Its consumers are told. The registry
-    /// removes it, and tells the log.
+    /// what was in memory. Its consumers are told. The registry removes it, and tells the log.
     ///
     /// # Errors
     /// [`KeepReason`] when `if_empty` or `if_unused` is asked for and does not hold.
@@ -687,7 +695,7 @@ impl Queue {
         &self,
         if_unused: bool,
         if_empty: bool,
-    ) -> Result<(u64, impl Sized), KeepReason> {
+    ) -> Result<(u64, Remains), KeepReason> {
         let mut state = self.state.lock();
         if if_empty && state.ready_len() > 0 {
             return Err(KeepReason::NotEmpty);
@@ -704,7 +712,7 @@ impl Queue {
         for consumer in consumers {
             consumer.subscription.sink.cancelled(consumer.subscription.slot);
         }
-        Ok((count, (entries, stranded, doomed)))
+        Ok((count, Remains { _entries: entries, _stranded: stranded, _doomed: doomed }))
     }
 
     /// Whether the queue has been deleted.

@@ -27,7 +27,7 @@ use crate::logging::seldom::{self, Line};
 use crate::settings::Settings;
 use crate::store::KnownDamage;
 use log_wait::LogWaiters;
-pub(crate) use log_wait::{BacklogPause, KEPT_TOO_LATE, KEPT_WITHIN, LogWait};
+pub(crate) use log_wait::{BURIED_TOO_LATE, BacklogPause, KEPT_TOO_LATE, KEPT_WITHIN, LogWait};
 
 /// The broker's time: milliseconds since it started.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,8 @@
 //! A client may be told that what it rejected is done, and that is not so before the log has it out of one queue and in
 //! the next. Most of it is there when the call returns. What has to be read first, or what a full disk holds up, comes
 //! later: each of those keeps its [`UnderWay`], and when the last one has dropped it the [`Burial`] is over. So none is
-//! forgotten, whatever becomes of it: it has moved, was purged, or was lost with the disk.
+//! forgotten, whatever becomes of it: it has moved, was purged, was lost with the disk, went with its queue, or is a letter
+//! too large for the log, which stays where it is until a restart.
 //!
 //! A burial says nothing of positions: what it took lies before the end of the log at the moment when it is over. And
 //! it knows no time: whoever waits gives up by himself.
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::DeathReason;
 use crate::consumer::Entry;
+use crate::log::{Log, LogPosition};
 
 /// A message that has died, and is on its way.
 #[derive(Debug)]
@@ -50,11 +52,17 @@ impl UnderWay {
 pub struct Burial(Weak<Bell>);
 
 impl Burial {
-    /// Whether all have arrived. From then on [`Log::appended_up_to`](crate::log::Log::appended_up_to) is not before the
-    /// position where the log has to come.
+    /// Whether all have arrived.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.0.strong_count() == 0
+    }
+
+    /// Where the log has to come before the arrival of all is durable; `None` as long as some are on their way.
+    #[must_use]
+    pub fn position(&self, log: &dyn Log) -> Option<LogPosition> {
+        // First the one, then the other: each arrived before its piece was dropped, so before the end of the log of now.
+        self.is_over().then(|| log.appended_up_to())
     }
 
     /// Has `wake` called once when it is over, at once if it is. May happen under the lock of a queue: it must lock

@@ -172,7 +172,9 @@ impl Ready {
     /// Whether messages at the end are away.
     pub(super) fn is_away(&self) -> bool {
         // Not by their count: if that were ever wrong, messages must be found all the same.
-        self.away.from < self.away.until || !self.away.between.is_empty()
+        let is_away = self.away.from < self.away.until;
+        debug_assert!(is_away || self.away.between.is_empty());
+        is_away
     }
 
     /// Moves on as what is unread is read: the number of the first bare message, and from where on messages are away.

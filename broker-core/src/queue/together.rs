@@ -85,9 +85,9 @@ impl VirtualHost {
         })
     }
 
-    /// Carries out a transaction: what it publishes and what it settles, in one step. (What it rejects and a queue
-    /// dead-letters follows in steps of its own: some of them may be still to come, and `effects` says so to whoever
-    /// [attends](Effects::attend). The rest of them is carried out.)
+    /// Carries out a transaction: what it publishes and what it settles, in one step. What it rejects and a queue
+    /// dead-letters follows in steps of its own, and what has to be read first, or finds the disk full, may be still on
+    /// its way when this returns: [`Effects::take_burial`] says so. Nothing else is left in `effects`.
     ///
     /// # Errors
     /// [`StorageError`] when the log takes nothing: then nothing is published, and the deliveries are back in their
@@ -100,6 +100,9 @@ impl VirtualHost {
         effects: &mut Effects,
         now: u64,
     ) -> Result<Outcome, StorageError> {
+        if settles.iter().any(|settle| settle.fate == Fate::Rejected) {
+            effects.attend();
+        }
         let noted: Vec<Settlement> = settles.iter().filter_map(Settle::noted).collect();
         let mut done =
             self.publish_together_with(publications, shares, &noted, now, |queue, dead| {

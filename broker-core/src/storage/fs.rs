@@ -275,7 +275,7 @@ fn held(tried: Result<(), fs::TryLockError>, file: fs::File) -> io::Result<Optio
     }
 }
 
-/// Closing the descriptor would not let go while a process that is just being started has a copy of it.
+/// A lock that lasts until this is dropped.
 #[derive(Debug)]
 struct LockedFile {
     file: fs::File,
@@ -285,7 +285,7 @@ impl Lock for LockedFile {}
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // Should it fail, closing lets go as well, only later.
+        // Closing alone does not let go while a process that is just being started has a copy of the descriptor.
         drop(self.file.unlock());
     }
 }

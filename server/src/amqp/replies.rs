@@ -1,4 +1,4 @@
-//! Replies to the `exchange` and `queue` classes, which wait for the log.
+//! Replies that wait for the log: those to the `exchange` and `queue` classes, and some to `tx.commit`.
 //!
 //! The one idea: a reply is a promise. What it says to be declared, bound, deleted or purged is so after a crash too, and
 //! so it is sent when the log has come to what was appended for it. Until then the connection takes no further frame,
@@ -6,8 +6,8 @@
 //! does the end of the channel or of the connection, after which nobody wants the reply any more. What is transient
 //! appends nothing and waits for nothing.
 //!
-//! A commit waits elsewhere, and holds up nothing, as long as it waits for the log alone. One that has rejected messages
-//! which have to be read before they can be dead-lettered waits here until that is done.
+//! A commit that waits for the log alone waits elsewhere and holds up nothing. One that has rejected messages which have
+//! to be read, or have to wait for a full disk, before they can be dead-lettered waits here until that is done.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ use tokio::time::Instant;
 
 use super::error::Exception;
 use super::session::Session;
-use crate::node::{Connection as _, KEPT_TOO_LATE, KEPT_WITHIN};
+use super::tx::{COMMIT, not_committed};
+use crate::node::{BURIED_TOO_LATE, Connection as _, KEPT_TOO_LATE, KEPT_WITHIN};
 
 const CONNECTION_CLOSE: MethodId = MethodId { class: 10, method: 50 };
 const CHANNEL_CLOSE: MethodId = MethodId { class: 20, method: 40 };
@@ -106,8 +107,10 @@ impl Session {
         let Some(waiting) = &mut self.reply_waiting else { return false };
         let position = match &waiting.awaited {
             Awaited::Durable(position) => *position,
-            Awaited::Buried(burial) if burial.is_over() => self.node.broker.log.appended_up_to(),
-            Awaited::Buried(_) => return false,
+            Awaited::Buried(burial) => match burial.position(&*self.node.broker.log) {
+                Some(buried_at) => buried_at,
+                None => return false,
+            },
         };
         waiting.awaited = Awaited::Durable(position);
         position <= self.log_wait.mark(&self.node, &self.shared)
@@ -120,8 +123,13 @@ impl Session {
                 self.send(channel, reply);
             }
         } else if self.node.is_log_lost() {
-            let reason = StorageError::LOST.to_owned();
-            self.refuse_waiting(Refusal::NotKept { reason }.to_string());
+            self.refuse_waiting(|method| match method {
+                COMMIT => not_committed(StorageError::LOST),
+                _ => {
+                    let reason = StorageError::LOST.to_owned();
+                    Exception::precondition(Refusal::NotKept { reason }.to_string(), method)
+                }
+            });
         }
     }
 
@@ -132,12 +140,15 @@ impl Session {
 
     /// It has waited for too long.
     pub(super) fn on_reply_late(&mut self) {
-        self.refuse_waiting(KEPT_TOO_LATE);
+        self.refuse_waiting(|method| {
+            let text = if method == COMMIT { BURIED_TOO_LATE } else { KEPT_TOO_LATE };
+            Exception::precondition(text, method)
+        });
     }
 
-    fn refuse_waiting(&mut self, text: impl Into<String>) {
+    fn refuse_waiting(&mut self, refusal: impl FnOnce(MethodId) -> Exception) {
         if let Some(WaitingReply { channel, method, .. }) = self.reply_waiting.take() {
-            self.on_exception(channel, &Exception::precondition(text, method));
+            self.on_exception(channel, &refusal(method));
         }
     }
 

@@ -21,7 +21,7 @@ use super::routes::Route;
 use super::session::Session;
 use crate::shares::Shares;
 
-const COMMIT: MethodId = MethodId { class: 90, method: 20 };
+pub(super) const COMMIT: MethodId = MethodId { class: 90, method: 20 };
 
 /// What a channel has done since the last commit or rollback.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Transaction {
 }
 
 /// The log has not taken a transaction.
-fn not_committed(reason: &str) -> Exception {
+pub(super) fn not_committed(reason: &str) -> Exception {
     Exception::precondition(format!("not committed: {reason}"), COMMIT)
 }
 
@@ -145,9 +145,6 @@ impl Session {
         let settles = self.settles_of(id, settlements, &mut resumable);
         let now = self.node.clock.now();
         let mut effects = Effects::default();
-        if settles.iter().any(|settle| settle.fate == Fate::Rejected) {
-            effects.attend();
-        }
         let list = &mut shares.list;
         let done = vhost.commit(&publications, list, settles, &mut effects, now);
         self.resume(&mut resumable, now);

@@ -16,13 +16,16 @@ use super::{Connection, Node};
 /// How long a publisher whose queue is backlogged is not read from.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long a connection waits to answer for a definition, or for rejected messages on their way to another queue, while
-/// the disk is full or comes to no end: then its client is told, or goes on without the answer, rather than left alone.
+/// How long a connection waits to answer for a definition, or for rejected messages on their way to another queue, when
+/// the disk comes to no end: then its client is told, or goes on without the answer, rather than left alone.
 pub(crate) const KEPT_WITHIN: Duration = Duration::from_secs(10);
 
-/// What it is told.
+/// What who waits for a definition is told.
 pub(crate) const KEPT_TOO_LATE: &str =
     "done, but the disk does not say that it is kept: after a crash it may be undone";
+
+/// What who waits for rejected messages is told.
+pub(crate) const BURIED_TOO_LATE: &str = "rejected, but still on the way to the dead-letter exchange: after a crash messages may be back in their queue";
 
 /// Connections that wait for the log's mark.
 #[derive(Default)]

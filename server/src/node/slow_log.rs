@@ -25,7 +25,7 @@ impl SlowLog {
     }
 
     /// Has it say that its disk is full, or has room again.
-    pub(crate) fn fill(&self, is_full: bool) {
+    pub(crate) fn set_full(&self, is_full: bool) {
         self.is_full.store(is_full, Ordering::SeqCst);
     }
 

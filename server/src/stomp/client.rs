@@ -41,7 +41,7 @@ pub(super) enum Next {
 /// MESSAGE, and not before the queue is kept.
 #[derive(Debug)]
 pub(super) struct WaitingSubscribe {
-    /// Where the log has to come.
+    /// Where the log has to come. Receipts that wait before its own have to be given, too.
     pub(super) position: LogPosition,
     /// Its queue; `new` if it was made for it.
     pub(super) queue: Arc<Queue>,
@@ -239,9 +239,19 @@ impl Client {
         if is_kept && self.receipts.is_empty() {
             self.write_receipt(receipt);
         } else {
-            self.receipts.wait(self.done_at, burial, receipt, of);
+            self.receipts.wait(self.done_at, burial, Some(receipt), of);
             self.release_receipts();
         }
+    }
+
+    /// Whether a receipt that was given now would pass others, or what was rejected and is still on its way to its next
+    /// queue: the latter waits in the line of receipts from now on.
+    pub(super) fn waits_for_receipts(&mut self) -> bool {
+        if let Some(burial) = self.take_burial() {
+            self.receipts.wait(self.done_at, Some(burial), None, Of::Other);
+        }
+        self.release_receipts();
+        !self.receipts.is_empty()
     }
 
     /// What was rejected since the last receipt and is still on its way to its next queue; the session is woken when
@@ -261,27 +271,29 @@ impl Client {
         if self.receipts.is_empty() {
             return;
         }
-        self.receipts.look_at_burials(&*self.node.broker.log);
         let durable = self.log_wait.mark(&self.node, &self.shared);
         let end = self.frame_end();
         let mut state = self.shared.outlet.lock();
         let octets = state.out.octets();
-        let count = self.receipts.release(durable, |receipt| write_receipt(octets, receipt, end));
+        let log = &*self.node.broker.log;
+        let write = |receipt: &[u8]| write_receipt(octets, receipt, end);
+        let count = self.receipts.release(log, durable, write);
         drop(state);
         self.counters().confirmed.increment(count);
     }
 
     /// Whether frames wait behind a SUBSCRIBE.
     pub(super) fn waits(&self) -> bool {
-        let durable = || self.node.broker.log.durable_up_to();
-        self.subscribe_waiting
-            .as_ref()
-            .is_some_and(|waiting| !waiting.is_late && waiting.position > durable())
+        let Some(waiting) = &self.subscribe_waiting else { return false };
+        let lags = || waiting.position > self.node.broker.log.durable_up_to();
+        !waiting.is_late && (!self.receipts.is_empty() || lags())
     }
 
     /// Has the session woken when a SUBSCRIBE that waits may go on.
     fn watch_waiting(&mut self) {
+        // Receipts before its own have a look at the mark for themselves.
         if let Some(waiting) = &self.subscribe_waiting
+            && self.receipts.is_empty()
             && waiting.position <= self.log_wait.mark(&self.node, &self.shared)
         {
             // It has moved between the last look and this one.
@@ -290,11 +302,11 @@ impl Client {
     }
 
     /// Why receipts wait in vain, if they do: the log will not have what they speak of, or the disk takes too long.
-    pub(super) fn waits_in_vain(&self) -> Option<StompError> {
+    pub(super) fn why_in_vain(&self) -> Option<StompError> {
         if (!self.receipts.is_empty() || self.waits()) && self.node.is_log_lost() {
             return Some(StompError::log_lost());
         }
-        self.receipts.is_late().then(StompError::kept_too_late)
+        self.receipts.is_late().then(StompError::buried_too_late)
     }
 
     // ---- between frames ----

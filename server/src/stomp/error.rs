@@ -11,7 +11,7 @@ use broker_core::storage::StorageError;
 use proto_amqp::ReplyCode;
 use proto_stomp::{Command, FrameEnd, FrameError, FrameWriter, Version};
 
-use crate::node::KEPT_TOO_LATE;
+use crate::node::BURIED_TOO_LATE;
 
 /// What becomes of the connection after an ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,9 +310,9 @@ impl StompError {
         Self::precondition(format!("not kept: {}", StorageError::LOST))
     }
 
-    /// What a receipt speaks of comes to no end.
-    pub(super) fn kept_too_late() -> Self {
-        Self::precondition(KEPT_TOO_LATE)
+    /// The rejected messages of which a receipt speaks come to no end.
+    pub(super) fn buried_too_late() -> Self {
+        Self::precondition(BURIED_TOO_LATE)
     }
 
     /// The log takes no messages.

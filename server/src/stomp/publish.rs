@@ -504,7 +504,7 @@ impl Client {
                 write_receipt(state.out.octets(), receipt, end);
                 at_once += 1;
             } else {
-                self.receipts.wait(self.done_at, burial.take(), receipt, Of::Send);
+                self.receipts.wait(self.done_at, burial.take(), Some(receipt), Of::Send);
             }
         }
         drop(state);

@@ -3,9 +3,9 @@
 //! A RECEIPT says that its frame and all frames before it are done: messages are durable, acknowledgements too (STOMP
 //! 1.2, RECEIPT). It waits until the log's mark has passed them; one line serves for all, in the order of the frames.
 //!
-//! Where the mark has to come may not be known yet: what was rejected may have to be read before it is dead-lettered. A
-//! receipt that speaks of such a burial waits until it is over; not for ever, but for as long as the disk is full, as the
-//! receipt of a message does.
+//! Where the mark has to come may not be known yet: what was rejected may have to be read, or to wait for a full disk,
+//! before it is dead-lettered. Whoever is first in the line and speaks of such a burial waits until it is over, at most
+//! [`KEPT_WITHIN`], not counting the time in which the disk is full: what is sent waits for that too.
 
 use std::collections::VecDeque;
 
@@ -30,33 +30,20 @@ pub(super) enum Of {
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
     waiting: VecDeque<Waiting>,
-    /// How many of them speak of a burial that is not known to be over.
-    buried: usize,
-    /// The first has waited for too long.
+    /// How long the first may wait for a burial, if it does.
+    until: Option<Instant>,
+    /// It has waited for longer.
     is_late: bool,
 }
 
 #[derive(Debug)]
 struct Waiting {
     position: LogPosition,
-    burial: Option<Buried>,
+    /// Rejected messages of which the receipt speaks.
+    burial: Option<Burial>,
     of: Of,
-    receipt: Box<[u8]>,
-}
-
-/// Rejected messages of which a receipt speaks.
-#[derive(Debug)]
-struct Buried {
-    burial: Burial,
-    /// When the wait is over, whatever the disk does.
-    until: Instant,
-}
-
-impl Waiting {
-    /// Whether all of which it speaks is durable when the mark is at `durable`.
-    fn is_due(&self, durable: LogPosition) -> bool {
-        self.burial.is_none() && self.position <= durable
-    }
+    /// `None` where nobody has asked for one, and those behind wait all the same.
+    receipt: Option<Box<[u8]>>,
 }
 
 impl Receipts {
@@ -65,26 +52,23 @@ impl Receipts {
         &mut self,
         position: LogPosition,
         burial: Option<Burial>,
-        receipt: &[u8],
+        receipt: Option<&[u8]>,
         of: Of,
     ) {
-        let until = |burial| Buried { burial, until: Instant::now() + KEPT_WITHIN };
-        let burial = burial.map(until);
-        self.buried += usize::from(burial.is_some());
-        self.waiting.push_back(Waiting { position, burial, of, receipt: receipt.into() });
+        self.waiting.push_back(Waiting { position, burial, of, receipt: receipt.map(Into::into) });
     }
 
     /// Until when the first waits for rejected messages, if it does.
-    pub(super) fn waits_until(&self) -> Option<Instant> {
-        self.waiting.front()?.burial.as_ref().map(|buried| buried.until)
+    pub(super) const fn waits_until(&self) -> Option<Instant> {
+        self.until
     }
 
     /// Time has come to `now`. A disk that is full is waited for.
     pub(super) fn on_deadline(&mut self, now: Instant, health: Health) {
-        let first = self.waiting.front_mut().and_then(|first| first.burial.as_mut());
-        match first.filter(|buried| buried.until <= now) {
-            Some(buried) if health == Health::DiskFull => buried.until = now + KEPT_WITHIN,
-            late => self.is_late |= late.is_some(),
+        let Some(until) = self.until.as_mut().filter(|until| **until <= now) else { return };
+        match health {
+            Health::DiskFull => *until = now + KEPT_WITHIN,
+            _ => self.is_late = true,
         }
     }
 
@@ -92,35 +76,40 @@ impl Receipts {
         self.is_late
     }
 
-    /// Receipts whose burials are over wait for the present end of `log` from now on. To be called with no lock held.
-    pub(super) fn look_at_burials(&mut self, log: &dyn Log) {
-        if self.buried == 0 {
-            return;
-        }
-        for waiting in &mut self.waiting {
-            if waiting.burial.take_if(|buried| buried.burial.is_over()).is_some() {
-                waiting.position = waiting.position.max(log.appended_up_to());
-                self.buried -= 1;
-            }
-        }
-    }
-
-    /// Gives the receipts whose messages are durable to `write`; gives the number of messages that are
-    /// confirmed so.
-    pub(super) fn release(&mut self, durable: LogPosition, mut write: impl FnMut(&[u8])) -> u64 {
+    /// Gives the receipts of which all is durable to `write`; gives the number of messages that are confirmed so.
+    /// `log` has come to `durable`.
+    pub(super) fn release(
+        &mut self,
+        log: &dyn Log,
+        durable: LogPosition,
+        mut write: impl FnMut(&[u8]),
+    ) -> u64 {
         let mut count = 0;
-        while let Some(first) = self.waiting.front()
-            && first.is_due(durable)
-        {
-            if let Some(first) = self.waiting.pop_front() {
-                write(&first.receipt);
-                count += u64::from(first.of == Of::Send);
-            }
+        while let Some(first) = self.take_due(log, durable) {
+            first.receipt.as_deref().map(&mut write);
+            count += u64::from(first.of == Of::Send);
         }
         if self.waiting.is_empty() && self.waiting.capacity() > 1024 {
             self.waiting = VecDeque::new();
         }
         count
+    }
+
+    fn take_due(&mut self, log: &dyn Log, durable: LogPosition) -> Option<Waiting> {
+        let first = self.waiting.front_mut()?;
+        if let Some(burial) = &first.burial {
+            let Some(buried_at) = burial.position(log) else {
+                self.until.get_or_insert_with(|| Instant::now() + KEPT_WITHIN);
+                return None;
+            };
+            first.position = first.position.max(buried_at);
+            first.burial = None;
+            self.until = None;
+        }
+        if first.position > durable {
+            return None;
+        }
+        self.waiting.pop_front()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -139,16 +128,19 @@ impl Receipts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::slow_log::SlowLog;
 
     #[test]
     fn receipts_are_given_in_order_and_not_before_the_mark_has_passed() {
         let mut receipts = Receipts::default();
-        receipts.wait(LogPosition(5), None, b"a", Of::Send);
-        receipts.wait(LogPosition(9), None, b"b", Of::Other);
-        receipts.wait(LogPosition(0), None, b"c", Of::Send);
+        receipts.wait(LogPosition(5), None, Some(b"a"), Of::Send);
+        receipts.wait(LogPosition(9), None, Some(b"b"), Of::Other);
+        receipts.wait(LogPosition(0), None, Some(b"c"), Of::Send);
         let given = |receipts: &mut Receipts, mark| {
             let mut given = Vec::new();
-            receipts.release(LogPosition(mark), |receipt| given.extend_from_slice(receipt));
+            receipts.release(&SlowLog::default(), LogPosition(mark), |receipt| {
+                given.extend_from_slice(receipt);
+            });
             String::from_utf8(given).unwrap()
         };
         assert_eq!(given(&mut receipts, 4), "");

@@ -393,7 +393,7 @@ impl Session {
         if leaving.client.receipts.is_empty() {
             self.write(&leaving.last);
             self.phase = Phase::Finished;
-        } else if let Some(error) = leaving.client.waits_in_vain() {
+        } else if let Some(error) = leaving.client.why_in_vain() {
             self.write(&self.encoded(&error, None));
             self.phase = Phase::Finished;
         } else {
@@ -411,7 +411,7 @@ impl Session {
     /// Ends the session when receipts of it wait in vain.
     fn end_if_in_vain(&mut self) {
         if let Phase::Open(client) = &self.phase
-            && let Some(error) = client.waits_in_vain()
+            && let Some(error) = client.why_in_vain()
         {
             self.fail(&error, None, &mut Batch::default());
         }

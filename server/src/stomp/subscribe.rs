@@ -144,7 +144,8 @@ impl Client {
         };
         source.new |= waited.as_ref().is_some_and(|waited| waited.new);
         let position = self.subscribed_at(&source);
-        let is_kept = position <= self.node.broker.log.durable_up_to();
+        let is_kept = position <= self.node.broker.log.durable_up_to()
+            && (receipt.is_none() || !self.waits_for_receipts());
         if receipt.is_some() && !is_kept && !waited.as_ref().is_some_and(|waited| waited.is_late) {
             let until = waited.map_or_else(|| Instant::now() + KEPT_WITHIN, |waited| waited.until);
             let Source { queue, new, .. } = source;
@@ -268,9 +269,9 @@ impl Client {
             arguments,
         };
         let (outlet, end) = (Arc::clone(self.outlet()), self.frame_end());
-        self.release_receipts();
-        let is_kept = self.subscribed_at(source) <= self.node.broker.log.durable_up_to();
-        let is_next = is_kept && self.receipts.is_empty();
+        let is_next = receipt.is_some()
+            && self.subscribed_at(source) <= self.node.broker.log.durable_up_to()
+            && !self.waits_for_receipts();
         let started = |consumer| {
             let mut state = outlet.lock();
             state.deliveries.started(slot, consumer);

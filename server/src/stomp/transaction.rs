@@ -180,9 +180,6 @@ impl Client {
         }
         let (settles, slots) = self.settles_of(settled);
         let now = self.node.clock.now();
-        if settles.iter().any(|settle| settle.fate == Fate::Rejected) {
-            self.effects.attend();
-        }
         let (list, effects) = (&mut shares.list, &mut self.effects);
         let done = self.vhost.commit(&publications, list, settles, effects, now);
         self.done_settling(slots);
