@@ -110,9 +110,13 @@ impl Queue {
         for turn in 0..LOADS_IN_A_ROW {
             let mut state = self.state.lock();
             let mut effects = Effects::default();
-            let mut read = !self.wants_count(&state) || self.count_found(&mut state);
-            read &= !self.wants_load(&state) || self.load(&mut state);
+            let counts = !self.wants_load(&state) && !state.wants_doomed();
+            let mut read = !self.wants_load(&state) || self.load(&mut state);
             read &= self.load_doomed(&mut state, &mut effects);
+            // Last, so that nobody waits for it.
+            if counts && self.wants_count(&state) {
+                read &= self.count_found(&mut state);
+            }
             // As when messages enter: consumers go first, and then the queue may be too long. It may have become so
             // while its head was away.
             while self.dispatch(&mut state, now, &mut effects) {

@@ -106,6 +106,8 @@ fn rejected_messages_are_dead_lettered_in_the_order_in_which_they_were_rejected(
 /// Commits a transaction that rejects all that the consumer of a queue has. Gives what its client has to wait for.
 fn commit_rejected(node: &Node, queue: &Arc<Queue>) -> (LogPosition, Option<Burial>) {
     let (hand, _) = all_outstanding(node, queue);
+    // What is not written yet would be read from memory.
+    node.keep();
     let entries = std::mem::take(&mut *hand.got.lock());
     let settle = Settle { queue: Arc::clone(queue), fate: Fate::Rejected, entries };
     let now = node.now.load(Ordering::Relaxed);

@@ -72,8 +72,13 @@ impl Session {
         method: MethodId,
         reply: AMQPClass,
     ) {
-        let shared = Arc::clone(&self.shared);
-        burial.wake(move || shared.wake());
+        // What is on its way may take longer than the connection lasts.
+        let shared = Arc::downgrade(&self.shared);
+        burial.wake(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.wake();
+            }
+        });
         self.wait_for(Awaited::Buried(burial), channel, method, reply);
     }
 

@@ -29,6 +29,13 @@ pub(super) struct Settling {
     scratch: Vec<Settled>,
 }
 
+impl Settling {
+    /// Whether some of them were rejected.
+    pub(super) fn rejects(&self) -> bool {
+        self.groups.iter().any(|group| group.fate == Fate::Rejected)
+    }
+}
+
 struct Group {
     slot: u32,
     fate: Fate,

@@ -179,6 +179,10 @@ impl Client {
     ) -> Result<Next, StompError> {
         match command {
             Command::Send => {
+                if self.settling.rejects() && frame.headers.get("receipt").is_some() {
+                    // Its receipt speaks of what was rejected before it, and those of earlier messages do not.
+                    self.flush(batch);
+                }
                 self.on_send(frame, batch)?;
                 return Ok(Next::GoOn);
             }
@@ -260,8 +264,13 @@ impl Client {
         let burial = self.effects.take_burial(&*self.node.broker.log);
         self.done_at = self.done_at.max(std::mem::take(&mut self.effects.position));
         if let Some(burial) = &burial {
-            let outlet = Arc::clone(self.outlet());
-            burial.wake(move || outlet.wake());
+            // What is on its way may take longer than the connection lasts.
+            let outlet = Arc::downgrade(self.outlet());
+            burial.wake(move || {
+                if let Some(outlet) = outlet.upgrade() {
+                    outlet.wake();
+                }
+            });
         }
         burial
     }

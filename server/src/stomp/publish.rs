@@ -483,13 +483,13 @@ impl Client {
             self.done_at = positions.fold(self.done_at, LogPosition::max);
             return;
         }
-        // Settlements stood between the messages: receipts speak of those too.
-        self.flush_settling();
+        // What was rejected before the first of them; what stands between them acknowledges only, or comes behind.
         let gives = |pending: &Pending| pending.receipt.is_some() && !pending.refused;
         let mut burial = match batch.messages.iter().any(gives) {
             true => self.take_burial(),
             false => None,
         };
+        self.flush_settling();
         let durable = self.node.broker.log.durable_up_to();
         let end = self.frame_end();
         let mut at_once = 0;

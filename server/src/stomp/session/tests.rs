@@ -316,6 +316,21 @@ async fn a_subscription_waits_with_its_receipt_until_what_was_rejected_has_left_
     }
 }
 
+/// Its client would send it again.
+#[tokio::test]
+async fn the_receipt_of_a_message_does_not_wait_for_what_was_rejected_after_it() {
+    let (mut session, log, id) = one_to_reject().await;
+    let nack = format!("NACK\nid:{id}\nrequeue:false\n\n\0");
+    let own = PERSISTENT.replace("queue/q", "queue/other");
+    let behind = own.replace("receipt:1", "receipt:2");
+    assert_eq!(feed(&mut session, &format!("{own}{nack}{behind}")).await, "");
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT);
+    purge(&session);
+    log.catch_up();
+    assert_eq!(written(&mut session).await, RECEIPT.replace(":1", ":2"));
+}
+
 /// Each receipt has its time from when it is the first.
 #[tokio::test]
 async fn a_full_disk_puts_off_the_deadlines_of_all_receipts() {
