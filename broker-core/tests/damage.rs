@@ -15,107 +15,15 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use broker_core::storage::sim_fs::{Fault, Operation, SimFs};
-use broker_core::storage::{
-    Damage, Engine, FileSystem, MessageBlock, MessageRef, SeqRange, StorageError,
+use broker_core::storage::{Damage, Engine, MessageRef, SeqRange, StorageError};
+use common::specimen::{
+    Specimen, damaged, disk_of, files_of, kind_of, pages, read_what_is_there, specimen,
 };
-use common::{Action, Plain, ROOT, World, message_octets};
+use common::{Action, Plain, ROOT, World};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-
-type Files = BTreeMap<PathBuf, Vec<u8>>;
-
-/// A disk that holds these files and nothing else.
-fn disk_of(files: &Files) -> SimFs {
-    let fs = SimFs::new();
-    for dir in ["", "wal", "seg", "ckpt", "quarantine"] {
-        let dir = Path::new(ROOT).join(dir);
-        fs.create_dir(&dir).unwrap();
-        fs.sync_dir(dir.parent().unwrap()).unwrap();
-    }
-    for (path, octets) in files {
-        fs.put(path, octets.clone());
-    }
-    fs
-}
-
-fn files_of(fs: &SimFs) -> Files {
-    fs.files().into_iter().map(|path| (path.clone(), fs.octets(&path).unwrap())).collect()
-}
-
-/// A store with messages in log and segments, an older snapshot of its files, and the newest.
-struct Specimen {
-    older: Files,
-    files: Files,
-    expected: Plain,
-    world_options: broker_core::storage::Options,
-}
-
-fn specimen(seed: u64) -> Specimen {
-    let mut world = World::new(seed);
-    world.open();
-    let mut older = Files::new();
-    for round in 0..3 {
-        for _ in 0..90 {
-            let actions = match world.random.random_bool(0.7) {
-                true => vec![world.random_enqueue()],
-                false => world.random_actions(),
-            };
-            world.append(actions);
-            if world.random.random_bool(0.5) {
-                world.drain();
-            }
-        }
-        world.settle();
-        if round == 1 {
-            older = files_of(&world.fs.kill());
-        }
-    }
-    for _ in 0..12 {
-        let actions = vec![world.random_enqueue()];
-        world.append(actions);
-        world.drain();
-    }
-    world.engine().seal_step().unwrap();
-    let files = files_of(&world.fs.kill());
-    let kinds = ["wal", "seg", "ckpt"];
-    for kind in kinds {
-        let has = |path: &&PathBuf| path.extension().is_some_and(|found| found == kind);
-        assert!(files.keys().filter(has).count() >= 2, "two {kind} files");
-    }
-    Specimen { older, files, expected: world.durable.normal(), world_options: world.options }
-}
-
-/// Reads one block; a page in doubt is waited for.
-fn read_block(engine: &Engine, queue: u64, from: u64) -> Option<MessageBlock> {
-    for _ in 0..10 {
-        if let Ok(block) = engine.read(queue, from, 4096) {
-            return block;
-        }
-        engine.reread_step(Duration::from_secs(5));
-    }
-    engine.read(queue, from, 4096).expect("the file can be read")
-}
-
-/// Everything in the store, read as far as it can be.
-fn read_what_is_there(engine: &Engine, queues: impl Iterator<Item = u64>) -> Plain {
-    let mut plain = Plain::default();
-    for queue in queues {
-        let mut from = 0;
-        let messages = plain.queues.entry(queue).or_default();
-        while let Some(block) = read_block(engine, queue, from) {
-            for message in block.messages() {
-                let octets = message_octets(message.flags, message.head, message.body);
-                assert!(messages.insert(message.seq, octets).is_none(), "once");
-            }
-            assert!(block.next > from, "progress: {block:?}");
-            from = block.next;
-        }
-    }
-    plain
-}
 
 fn is_named(damage: &[Damage], queue: u64, seq: u64) -> bool {
     damage
@@ -206,16 +114,6 @@ fn judged(
 
 fn outline(queues: &BTreeMap<u64, BTreeMap<u64, Vec<u8>>>) -> BTreeMap<u64, Vec<u64>> {
     queues.iter().map(|(id, all)| (*id, all.keys().copied().collect())).collect()
-}
-
-fn kind_of(path: &Path) -> &str {
-    path.extension().or_else(|| path.file_name()).and_then(|kind| kind.to_str()).unwrap_or_default()
-}
-
-fn damaged(specimen: &Specimen, change: impl FnOnce(&mut Files)) -> SimFs {
-    let mut files = specimen.files.clone();
-    change(&mut files);
-    disk_of(&files)
 }
 
 #[test]
@@ -321,12 +219,6 @@ fn a_file_that_cannot_be_read_while_opening_costs_no_more_than_a_missing_one() {
         });
         judge(&specimen, &fs, &format!("{} unreadable", path.display()));
     }
-}
-
-/// Every page of every file that has octets.
-fn pages(specimen: &Specimen) -> impl Iterator<Item = (&PathBuf, usize)> {
-    let files = specimen.files.iter();
-    files.flat_map(|(path, octets)| (0..octets.len().div_ceil(4096)).map(move |page| (path, page)))
 }
 
 #[test]

@@ -13,6 +13,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -433,4 +434,133 @@ fn a_last_frame_that_cannot_be_read_is_not_taken_for_an_unfinished_write() {
     assert!(lost.contains(&9) && lost.len() <= 5, "{:?}", recovered.damage);
     assert!(recovered.damage.iter().any(|damage| tells(damage, &place)));
     assert_eq!(&read(&engine) | &lost, (1..12).collect());
+}
+
+/// A store with most of its messages in segments.
+fn with_segments(fs: &SimFs) -> Engine {
+    let (engine, _) = open(fs, 1);
+    for round in 0..20 {
+        publish(&engine, round * 10 + 1..round * 10 + 11);
+        while engine.maintain_step().unwrap() {
+            commit(&engine);
+        }
+    }
+    engine
+}
+
+fn segments(fs: &SimFs) -> Vec<PathBuf> {
+    fs.files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "seg"))
+        .collect()
+}
+
+/// It used to hold up its queue for ever, and nothing said so.
+#[test]
+fn a_segment_that_vanishes_is_looked_for_for_half_a_minute_then_named_and_its_queue_goes_on() {
+    let fs = SimFs::new();
+    let engine = with_segments(&fs);
+    let all: BTreeSet<u64> = (1..201).collect();
+    let vanished = segments(&fs);
+    assert!(vanished.len() > 1, "{vanished:?}");
+    vanished.iter().for_each(|path| fs.lose(path));
+    let (before, mut tries) = (read(&engine), 0);
+    assert_eq!(before, BTreeSet::new(), "it waits");
+    // Each of them is met.
+    all.iter().for_each(|seq| drop(engine.read(QUEUE, *seq, 0)));
+    let said = engine.read_error().expect("why");
+    assert!(said.contains(".seg") && said.contains("gone"), "{said}");
+    while engine.damage().is_empty() {
+        assert!(engine.read(QUEUE, 0, 0).is_err());
+        engine.background_step(FIVE_SECONDS);
+        tries += 1;
+    }
+    assert_eq!((tries, engine.damage().len()), (6, vanished.len()));
+    // Until the loss is durable the index leads to what is not there: nobody is held up by that.
+    let at_once = read(&engine);
+    commit(&engine);
+    let found = read(&engine);
+    assert_eq!(at_once, found);
+    for _ in 0..LONG {
+        engine.background_step(FIVE_SECONDS);
+        commit(&engine);
+    }
+    let damage = engine.damage();
+    let lost = named(&damage);
+    assert_eq!(&found | &lost, all, "each is there or named: {damage:?}");
+    assert!(found.is_disjoint(&lost) && !found.is_empty() && !lost.is_empty());
+    let files: BTreeSet<PathBuf> =
+        damage.iter().map(|damage| Path::new(ROOT).join(&damage.file)).collect();
+    assert_eq!(files.len(), damage.len(), "one line each: {damage:?}");
+    assert!(files.is_subset(&vanished.into_iter().collect()), "{damage:?}");
+    assert_eq!(engine.read_error(), None, "all can be read again");
+    assert_eq!(engine.background_error(), None);
+    // The loss is settled.
+    engine.close_step().unwrap();
+    drop(engine);
+    let (engine, recovered) = open(&fs.kill(), 1);
+    assert_eq!(recovered.damage, []);
+    assert_eq!(read(&engine), found);
+}
+
+#[test]
+fn a_segment_that_is_brought_back_in_time_costs_nothing() {
+    let fs = SimFs::new();
+    let engine = with_segments(&fs);
+    let kept: Vec<_> =
+        segments(&fs).into_iter().map(|path| (path.clone(), fs.octets(&path).unwrap())).collect();
+    kept.iter().for_each(|(path, _)| fs.lose(path));
+    assert_eq!(read(&engine), BTreeSet::new());
+    engine.reread_step(FIVE_SECONDS);
+    assert!(engine.read_error().is_some());
+    kept.into_iter().for_each(|(path, octets)| fs.put(&path, octets));
+    for _ in 0..LONG {
+        engine.reread_step(FIVE_SECONDS);
+    }
+    assert_eq!(read(&engine), (1..201).collect());
+    assert_eq!((engine.damage(), engine.read_error()), (Vec::new(), None));
+}
+
+/// Want of permission or of handles passes, or somebody ends it: nothing is given up for that.
+#[test]
+fn a_segment_that_may_not_be_opened_is_waited_for() {
+    for fault in [Fault::Error(ErrorKind::PermissionDenied), Fault::OutOfFiles] {
+        let fs = SimFs::new();
+        let engine = with_segments(&fs);
+        let of_segment = |path: &Path| path.extension().is_some_and(|kind| kind == "seg");
+        fs.set_hook(move |call| {
+            (call.operation == Operation::Open && of_segment(call.path)).then_some(fault)
+        });
+        for _ in 0..LONG * 2 {
+            assert!(engine.read(QUEUE, 0, 0).is_err());
+            engine.reread_step(FIVE_SECONDS);
+        }
+        assert!(engine.read_error().is_some(), "it is said");
+        fs.clear_hook();
+        assert_eq!(read(&engine), (1..201).collect());
+        assert_eq!(engine.damage(), []);
+    }
+}
+
+/// What is open can be read without its name, and spilling moves it to where it has one.
+#[test]
+fn a_log_file_that_vanishes_while_the_store_runs_costs_nothing_when_it_is_spilled() {
+    let fs = SimFs::new();
+    let engine = with_segments(&fs);
+    let of_log = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "wal");
+    let oldest = fs.files().into_iter().find(of_log).expect("a log file");
+    fs.lose(&oldest);
+    assert_eq!(read(&engine), (1..201).collect());
+    for round in 20..40 {
+        publish(&engine, round * 10 + 1..round * 10 + 11);
+        engine.background_step(FIVE_SECONDS);
+        commit(&engine);
+    }
+    engine.background_step(FIVE_SECONDS);
+    assert_eq!(engine.background_error(), None);
+    engine.close_step().unwrap();
+    drop(engine);
+    let (engine, recovered) = open(&fs.kill(), 1);
+    assert_eq!(recovered.damage, []);
+    assert_eq!(read(&engine), (1..401).collect());
 }

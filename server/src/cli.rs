@@ -181,7 +181,8 @@ pub struct ServerArgs {
     /// Where the settings come from.
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// Refuse to start on a damaged store, in place of setting damage aside: short for --set store.strict=true
+    /// Refuse to start where a start finds damage, in place of setting it aside: short for --set store.strict=true.
+    /// A start does not read every message; `warren store verify` does
     #[arg(long)]
     pub strict: bool,
     /// Where the store has lost its log and every checkpoint, begin anew with the messages that are still there;

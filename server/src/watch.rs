@@ -56,7 +56,8 @@ pub(crate) async fn alarms(node: Arc<Node>, mut stopping: Receiver<bool>) {
     let mut ticks = interval(MEMORY_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut turn, mut low_on_disk, mut disk) = (0, false, 0);
-    let mut told = Told { damage: node.known_damage.count_at_start(), background: None };
+    let mut told =
+        Told { damage: node.known_damage.count_at_start(), background: None, read: None };
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -109,6 +110,8 @@ struct Told {
     damage: usize,
     /// Why space is not given back, where it is not.
     background: Option<Arc<str>>,
+    /// Why messages cannot be read, where they cannot.
+    read: Option<Arc<str>>,
 }
 
 impl Told {
@@ -120,14 +123,21 @@ impl Told {
         }
         self.damage = damage.len();
         let background = log.store().background_error();
-        if background == self.background {
-            return;
+        if background != self.background {
+            match &background {
+                Some(error) => warn!(%error, "the store cannot give space back; it is tried again"),
+                None => info!("the store gives space back again"),
+            }
+            self.background = background;
         }
-        match &background {
-            Some(error) => warn!(%error, "the store cannot give space back; it is tried again"),
-            None => info!("the store gives space back again"),
+        let read = log.store().read_error();
+        if read != self.read {
+            match &read {
+                Some(error) => warn!(%error, "the store cannot read messages; it is tried again"),
+                None => info!("no read of the store has failed for a while"),
+            }
+            self.read = read;
         }
-        self.background = background;
     }
 }
 

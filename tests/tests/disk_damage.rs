@@ -4,7 +4,8 @@
 //! files, segments and two checkpoints, as a killed broker leaves them. What has to hold for every kind of file and
 //! damage: the broker gets ready, or refuses and names the path; every message that is missing is named, by queue and
 //! number, in the log, in `warren ctl status` and beside what is kept of it; nothing that is delivered is changed;
-//! queues and their order are as they were; and with `store.strict` damage refuses the start.
+//! queues and their order are as they were; with `store.strict` damage refuses the start; and `warren store repair` leaves
+//! a store that is sound.
 //!
 //! `WARREN_LONG=1` tries each with many places.
 
@@ -22,6 +23,7 @@ mod disk_damage {
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::process::Command;
 
 use disk_damage::damage::{Harm, Kind, harm};
 use disk_damage::template::{QUEUES, Template, template};
@@ -31,7 +33,7 @@ use warren_tests::amqp::Peer;
 use warren_tests::disk::{copy_directory, drained, for_each_case, is_long_run};
 use warren_tests::eventually;
 use warren_tests::history::MessageId;
-use warren_tests::process::{Place, Refused, WarrenProcess};
+use warren_tests::process::{Place, Refused, WarrenProcess, binary};
 
 const SETTINGS: [&str; 2] = ["store.log_file_size=1MiB", "amqp.max_message_size=512KiB"];
 const STRICT: [&str; 3] = [SETTINGS[0], SETTINGS[1], "store.strict=true"];
@@ -226,6 +228,40 @@ async fn run(case: Case) {
 fn damage_is_set_aside_and_named_and_costs_what_it_hit() {
     template();
     for_each_case(cases(), run);
+}
+
+/// `warren store` with this word: its exit code, and all that it said.
+fn store(word: &str, place: &Place) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.args(["store", word, "--data-dir"]).arg(&place.data_dir);
+    for setting in SETTINGS {
+        command.args(["--set", setting]);
+    }
+    let output = command.env_remove("WARREN_CONFIG").output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// It used to take a plain start, or not even that was enough.
+async fn repair(case: Case) {
+    let (_directory, place) = copy();
+    harm(case.kind, case.harm, case.seed, &place.data_dir.join("store"));
+    let (code, said) = store("repair", &place);
+    if case.kind.may_refuse(case.harm) && !matches!(code, Some(0 | 1)) {
+        return;
+    }
+    assert!(matches!(code, Some(0 | 1)), "{said}");
+    let (code, found) = store("verify", &place);
+    assert_eq!(code, Some(0), "{found}after {said}");
+    let strict = WarrenProcess::try_start_at(&place, &STRICT).await;
+    let broker = strict.unwrap_or_else(|refused| panic!("{}, after {said}", refused.log));
+    assert_eq!(damage_of(&broker), Vec::<String>::new(), "after {said}");
+}
+
+#[test]
+fn a_repaired_store_is_sound_and_strict_takes_it() {
+    template();
+    for_each_case(cases(), repair);
 }
 
 #[tokio::test]

@@ -13,9 +13,14 @@
 //! ([`BadPages::open_around`]). It must end some day: one such page would hold up the queue that it belongs to,
 //! and with it the spilling of the log, and in the end everybody.
 //!
+//! A segment whose file is gone while the store runs is in doubt as a whole, and given up after the same time
+//! (`gone.rs`).
+//!
 //! A file with more bad pages than [`BAD_PAGES_MAX`] has not lost a sector: the disk is dying or
 //! gone, and no further page of that file is given up. Other errors pass through untouched, and so does everything
 //! that is no read.
+
+mod gone;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,8 +36,10 @@ use parking_lot::Mutex;
 
 use super::damage::Damage;
 use super::engine::Engine;
+use super::error::StorageError;
 use super::fs::{File, FileSystem, Lock};
 use super::octets::to_usize;
+use super::recovery::is_absent;
 
 /// The unit that is read or not, in octets: a page of the operating system's cache, and a block of
 /// the log.
@@ -50,6 +57,9 @@ const TRY_EVERY: Duration = Duration::from_secs(5);
 /// How many of those tries have to fail before it is given up.
 const TRIES: u32 = 6;
 
+/// How long no read may fail before it is said that all can be read again.
+const FAILURES_REST: Duration = Duration::from_secs(15);
+
 /// When a page that cannot be read is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
@@ -64,19 +74,23 @@ pub(super) struct BadPages {
     disk: Arc<dyn FileSystem>,
     /// By the name that the file has now.
     files: Mutex<HashMap<PathBuf, Arc<FilePages>>>,
+    /// Files that were to be read and are not there.
+    gone: Mutex<BTreeMap<PathBuf, Verdict>>,
+    failure: Mutex<Option<Failure>>,
     is_in_time: Arc<AtomicBool>,
 }
 
 /// The bad pages of one file, by offset; shared by all who have it open.
 #[derive(Debug, Default)]
 struct FilePages {
-    pages: Mutex<BTreeMap<u64, Page>>,
+    pages: Mutex<BTreeMap<u64, Verdict>>,
     /// Whether there are any, to be read without the lock.
     has_any: AtomicBool,
 }
 
+/// On a page, or on a file that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Page {
+enum Verdict {
     /// It is tried again when it has `rested` long enough.
     InDoubt {
         failed: u32,
@@ -85,21 +99,65 @@ enum Page {
     GivenUp,
 }
 
-/// The answer to a read that touches a page in doubt.
+impl Verdict {
+    /// How often it has failed, if the next try is due `elapsed` after the last call.
+    fn due(&mut self, elapsed: Duration) -> Option<u32> {
+        let Self::InDoubt { failed, rested } = self else {
+            return None;
+        };
+        *rested = rested.saturating_add(elapsed);
+        if *rested < TRY_EVERY {
+            return None;
+        }
+        *rested = Duration::ZERO;
+        Some(*failed)
+    }
+
+    /// After one more try has failed.
+    const fn after(failed: u32) -> Self {
+        match failed + 1 >= TRIES {
+            true => Self::GivenUp,
+            false => Self::InDoubt { failed: failed + 1, rested: Duration::ZERO },
+        }
+    }
+}
+
+/// A read that has failed.
 #[derive(Debug)]
-struct InDoubt {
-    offset: u64,
+struct Failure {
+    why: Arc<str>,
+    /// Since the latest one.
+    rested: Duration,
+}
+
+/// What a doubt ended with.
+#[derive(Debug, PartialEq, Eq)]
+enum GivenUp {
+    Page(PathBuf, u64),
+    File(PathBuf),
+}
+
+/// The answer to a read that touches what is in doubt.
+#[derive(Debug)]
+enum InDoubt {
+    Page(u64),
+    File,
 }
 
 impl fmt::Display for InDoubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the page at offset {} cannot be read; it is tried again", self.offset)
+        match self {
+            Self::Page(offset) => {
+                write!(f, "the page at offset {offset} cannot be read; it is tried again")
+            }
+            Self::File => f.write_str("the file is gone; it is looked for again"),
+        }
     }
 }
 
 impl std::error::Error for InDoubt {}
 
-/// Whether a read failed because of a page that is tried again.
+/// Whether a read failed because of a page, or a file, that is tried again.
 pub(super) fn is_in_doubt(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<InDoubt>())
 }
@@ -114,7 +172,7 @@ fn page_of(offset: u64) -> u64 {
 }
 
 impl FilePages {
-    fn page(&self, offset: u64) -> Option<Page> {
+    fn page(&self, offset: u64) -> Option<Verdict> {
         self.pages.lock().get(&offset).copied()
     }
 
@@ -126,11 +184,11 @@ impl FilePages {
     }
 
     /// Notes a page that could not be read; `false` when there are too many.
-    fn note(&self, offset: u64, page: Page) -> bool {
+    fn note(&self, offset: u64, verdict: Verdict) -> bool {
         let mut pages = self.pages.lock();
         let has_room = pages.len() < BAD_PAGES_MAX || pages.contains_key(&offset);
         if has_room {
-            pages.insert(offset, page);
+            pages.insert(offset, verdict);
             self.has_any.store(true, Ordering::Relaxed);
         }
         has_room
@@ -147,25 +205,22 @@ impl FilePages {
         if !self.has_any.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        let mut due = Vec::new();
-        for (offset, page) in &mut *self.pages.lock() {
-            let Page::InDoubt { failed, rested } = page else {
-                continue;
-            };
-            *rested = rested.saturating_add(elapsed);
-            if *rested >= TRY_EVERY {
-                *rested = Duration::ZERO;
-                due.push((*offset, *failed));
-            }
-        }
-        due
+        let mut pages = self.pages.lock();
+        let due = pages.iter_mut().filter_map(|(offset, page)| Some((*offset, page.due(elapsed)?)));
+        due.collect()
     }
 }
 
 impl BadPages {
     /// Everything that `disk` has. Pages are given up at once until somebody says otherwise.
     pub(super) fn new(disk: Arc<dyn FileSystem>) -> Self {
-        Self { disk, files: Mutex::default(), is_in_time: Arc::default() }
+        Self {
+            disk,
+            files: Mutex::default(),
+            gone: Mutex::default(),
+            failure: Mutex::default(),
+            is_in_time: Arc::default(),
+        }
     }
 
     /// From now on pages are given up so.
@@ -179,7 +234,7 @@ impl BadPages {
         let pages = pages.pages.lock();
         let mut found = pages
             .range(page_of(range.start)..range.end)
-            .filter(|(_, page)| **page == Page::GivenUp)
+            .filter(|(_, page)| **page == Verdict::GivenUp)
             .map(|(offset, _)| *offset);
         let first = found.next()?;
         Some(match (found.clone().count(), found.next_back()) {
@@ -193,32 +248,54 @@ impl BadPages {
 
     /// Adds to what is said of a range of a file that it could not be read, where that is why.
     pub(super) fn explain(&self, detail: String, path: &Path, range: Range<u64>) -> String {
-        match self.given_up(path, range) {
+        let gone = self.is_gone(path).then(|| "the file is gone".to_owned());
+        match gone.or_else(|| self.given_up(path, range)) {
             Some(why) => format!("{detail}: {why}"),
             None => detail,
         }
     }
 
-    /// Tries pages in doubt again; answers those that are given up now.
-    fn try_again(&self, elapsed: Duration) -> Vec<(PathBuf, u64)> {
+    /// Notes why a message could not be read.
+    pub(super) fn note_failure(&self, error: &StorageError) {
+        let mut failure = self.failure.lock();
+        match &mut *failure {
+            // The first one is told as long as they go on: what fails is tried again and again.
+            Some(known) => known.rested = Duration::ZERO,
+            None => {
+                *failure = Some(Failure { why: error.to_string().into(), rested: Duration::ZERO });
+            }
+        }
+    }
+
+    /// Forgets a failure when there has been no other for a while.
+    fn rest(&self, elapsed: Duration) {
+        let mut failure = self.failure.lock();
+        failure.take_if(|known| {
+            known.rested = known.rested.saturating_add(elapsed);
+            known.rested >= FAILURES_REST
+        });
+    }
+
+    /// Tries what is in doubt again; answers which pages are given up now, and which files are to be.
+    fn try_again(&self, elapsed: Duration) -> Vec<GivenUp> {
         let mut due = Vec::new();
         for (path, pages) in &*self.files.lock() {
             let found = pages.due(elapsed);
             due.extend(found.into_iter().map(|page| (path.clone(), Arc::clone(pages), page)));
         }
-        let mut given_up = Vec::new();
+        let mut given_up = self.look_again(elapsed);
         let mut octets = vec![0; to_usize(PAGE_LEN)];
         for (path, pages, (offset, failed)) in due {
             let read = self.disk.open_to_read(&path);
             match read.and_then(|file| file.read_at(offset, &mut octets)) {
                 Ok(_) => pages.forget(offset),
-                Err(error) if is_unreadable(&error) && failed + 1 >= TRIES => {
-                    pages.note(offset, Page::GivenUp);
-                    given_up.push((path, offset));
-                }
-                Err(error) if is_unreadable(&error) => {
-                    let failed = failed + 1;
-                    pages.note(offset, Page::InDoubt { failed, rested: Duration::ZERO });
+                // A file that has lost its name is still open elsewhere, with the page in it.
+                Err(error) if is_unreadable(&error) || is_absent(&error) => {
+                    let verdict = Verdict::after(failed);
+                    pages.note(offset, verdict);
+                    if verdict == Verdict::GivenUp {
+                        given_up.push(GivenUp::Page(path, offset));
+                    }
                 }
                 // Any other failure says nothing about the page.
                 Err(_) => {}
@@ -270,9 +347,12 @@ impl FileSystem for BadPages {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)?;
-        self.files.lock().remove(path);
-        Ok(())
+        let removed = self.disk.remove(path);
+        if removed.as_ref().err().is_none_or(is_absent) {
+            self.files.lock().remove(path);
+            self.gone.lock().remove(path);
+        }
+        removed
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -344,20 +424,15 @@ impl FileWithBadPages {
                     answer => return answer,
                 }
             }
-            // Relaxed: it changes before the store's threads start.
-            let verdict = match self.is_in_time.load(Ordering::Relaxed) {
-                true => Page::InDoubt { failed: 0, rested: Duration::ZERO },
-                false => Page::GivenUp,
-            };
             if let Some(failure) = failure
-                && !self.pages.note(page, verdict)
+                && !self.pages.note(page, first_verdict(&self.is_in_time))
             {
                 return Err(failure);
             }
         }
         match self.pages.page(page) {
-            Some(Page::InDoubt { .. }) if !self.goes_around => {
-                Err(io::Error::other(InDoubt { offset: page }))
+            Some(Verdict::InDoubt { .. }) if !self.goes_around => {
+                Err(io::Error::other(InDoubt::Page(page)))
             }
             Some(_) => {
                 let there = to_usize(self.file.size()?.saturating_sub(offset)).min(part.len());
@@ -403,14 +478,38 @@ impl File for FileWithBadPages {
 }
 
 impl Engine {
-    /// Tries pages again that could not be read; `elapsed` is the time since the last call. A page
-    /// that has failed for half a minute is given up, which is in [`damage`](Self::damage): from
-    /// then on reads go around it, and name the messages that lay on it as lost.
+    /// Tries pages again that could not be read, and looks again for segments that are gone;
+    /// `elapsed` is the time since the last call. What has failed for half a minute is given up,
+    /// which is in [`damage`](Self::damage): from then on reads go around a page, and name the
+    /// messages that lay on it as lost; those of a segment are named at once.
     pub fn reread_step(&self, elapsed: Duration) {
-        for (path, offset) in self.bad_pages.try_again(elapsed) {
-            let detail = format!("the page at offset {offset} cannot be read; it is given up");
-            self.report(Damage::new(self.paths.relative(&path), detail));
+        self.bad_pages.rest(elapsed);
+        for given_up in self.bad_pages.try_again(elapsed) {
+            match given_up {
+                GivenUp::Page(path, offset) => {
+                    let detail =
+                        format!("the page at offset {offset} cannot be read; it is given up");
+                    self.report(Damage::new(self.paths.relative(&path), detail));
+                }
+                GivenUp::File(path) => self.give_up_segment(&path),
+            }
         }
+    }
+
+    /// Why messages could not be read within the last quarter of a minute, if that is so: the first
+    /// such failure. What fails is tried again, so this may pass.
+    #[must_use]
+    pub fn read_error(&self) -> Option<Arc<str>> {
+        self.bad_pages.failure.lock().as_ref().map(|failure| Arc::clone(&failure.why))
+    }
+}
+
+/// On what has just failed.
+fn first_verdict(is_in_time: &AtomicBool) -> Verdict {
+    // Relaxed: it changes before the store's threads start.
+    match is_in_time.load(Ordering::Relaxed) {
+        true => Verdict::InDoubt { failed: 0, rested: Duration::ZERO },
+        false => Verdict::GivenUp,
     }
 }
 

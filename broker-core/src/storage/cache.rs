@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use super::engine::Engine;
 use super::error::{IoContext, StorageError, is_out_of_means};
 use super::fs::File;
+use super::recovery::is_absent;
 use super::segment::{ExtentOctets, segment_path};
 
 impl Engine {
@@ -26,7 +27,7 @@ impl Engine {
         segment_path(&self.paths.segments, id)
     }
 
-    /// An open segment file.
+    /// An open segment file; once one that is gone has been given up, nothing in its place.
     pub(super) fn segment_file(&self, id: u64) -> Result<Arc<dyn File>, StorageError> {
         if let Some(file) = self.cache.lock().files.get(&id) {
             return Ok(Arc::clone(file));
@@ -38,6 +39,10 @@ impl Engine {
                 self.cache.lock().files.clear();
                 self.fs.open(&path)
             }
+            // What is removed has left the index before.
+            Err(error) if is_absent(&error) && self.has_segment(id) => {
+                self.bad_pages.open_gone(&path)
+            }
             opened => opened,
         };
         let file = file.during("open", &path)?;
@@ -48,6 +53,10 @@ impl Engine {
         }
         cache.files.insert(id, Arc::clone(&file));
         Ok(file)
+    }
+
+    fn has_segment(&self, id: u64) -> bool {
+        self.state.lock().index.segments.contains_key(&id)
     }
 }
 

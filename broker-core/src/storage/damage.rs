@@ -173,7 +173,9 @@ impl Engine {
         let detail = self.bad_pages.explain(detail, &self.paths.root.join(file), place);
         let mut damage = Damage::new(file, detail);
         damage.lost = lost;
-        self.quarantine().copy_range(&mut damage, offset, octets);
+        if !octets.is_empty() {
+            self.quarantine().copy_range(&mut damage, offset, octets);
+        }
         self.settle(damage);
     }
 

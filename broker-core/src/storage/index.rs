@@ -58,6 +58,9 @@ pub(super) struct SegmentUse {
     pub(super) len: u64,
     pub(super) live_octets: u64,
     pub(super) live_extents: u64,
+    /// Header, footer or length were found unsound since the store was opened: what lives in it is to be rewritten, or
+    /// every start would report it. No checkpoint says so.
+    pub(super) is_damaged: bool,
 }
 
 /// One queue.
@@ -452,7 +455,7 @@ mod tests {
         assert_eq!(queue.live().len(), 9);
         assert_eq!(index.segments[&1].live_octets, 500);
         ack(&mut index, 7, 1, 6);
-        assert_eq!(index.segments[&1], SegmentUse { len: 4096, live_octets: 0, live_extents: 0 });
+        assert_eq!(index.segments[&1], SegmentUse { len: 4096, ..SegmentUse::default() });
         assert_eq!(index.queues[&7].live().len(), 4);
     }
 

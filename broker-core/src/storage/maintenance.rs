@@ -228,21 +228,31 @@ impl Engine {
         write_full(file, 0, &[&header.encode()])
     }
 
-    /// Gives log files that were cut off their length back, once a checkpoint knows what that
-    /// cost: otherwise every start would report it. Best effort: it is reported again then.
-    pub(super) fn restore_lengths(&self) {
+    /// Gives log files that were cut off their length back, and those whose header is not sound
+    /// another, once a checkpoint knows what that cost: otherwise every start would report it. Best
+    /// effort: it is reported again then.
+    pub(super) fn mend_log_files(&self) {
         let files: Vec<_> = {
             let log = &self.state.lock().log;
             let files = log.full.iter().chain(&log.active).chain(&log.ready);
-            files.map(|file| std::sync::Arc::clone(&file.file)).collect()
+            let parts =
+                |file: &LogFile| (std::sync::Arc::clone(&file.file), file.id, file.incarnation);
+            files.map(parts).collect()
         };
-        for file in files {
+        for (file, id, incarnation) in files {
             let mut block = vec![0; super::octets::to_usize(BLOCK_LEN)];
-            let read = read_full(&*file, 0, &mut block).and_then(|_| file.size());
-            if let (Ok(size), Some(header)) = (read, FileHeader::decode(&block))
-                && size < header.file_len
-            {
-                drop(write_zeros(&*file, header.file_len - BLOCK_LEN, BLOCK_LEN));
+            let Ok(size) = read_full(&*file, 0, &mut block).and_then(|_| file.size()) else {
+                continue;
+            };
+            match FileHeader::decode(&block) {
+                Some(header) if size < header.file_len => {
+                    drop(write_zeros(&*file, header.file_len - BLOCK_LEN, BLOCK_LEN));
+                }
+                Some(_) => {}
+                None => {
+                    let header = FileHeader::new(self.node, id, incarnation, size);
+                    drop(write_full(&*file, 0, &[&header.encode()]));
+                }
             }
         }
     }

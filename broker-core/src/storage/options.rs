@@ -22,7 +22,7 @@ pub struct Options {
     /// When something counts as durable.
     pub durability: Durability,
     /// Refuse to open a damaged store, naming the first damaged file, instead of setting the
-    /// damage aside.
+    /// damage aside. Messages are not read while opening, but for those behind the newest checkpoint.
     pub strict: bool,
     /// Begin anew where a store has lost its log and every checkpoint.
     pub accept_data_loss: bool,

@@ -149,7 +149,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the operating system cannot read the first message. It is not given up for that; one on
-    /// a page that is not there again within half a minute is (see [`reread_step`](Self::reread_step)).
+    /// a page, or in a segment, that is not there again within half a minute is (see
+    /// [`reread_step`](Self::reread_step)). [`read_error`](Self::read_error) says why for a while.
     pub fn read(
         &self,
         queue: u64,
@@ -161,12 +162,11 @@ impl Engine {
         for _ in 0..16 {
             let block = match self.source(queue, from, octets_max) {
                 Source::Nothing => return Ok(None),
-                Source::Extent(extent, live) => {
-                    self.read_extent(queue, &extent, &live, octets_max)?
-                }
-                Source::Log(plan) => self.read_log(queue, &plan)?,
-                Source::Memory(records) => Some(block_of(records)),
+                Source::Extent(extent, live) => self.read_extent(queue, &extent, &live, octets_max),
+                Source::Log(plan) => self.read_log(queue, &plan),
+                Source::Memory(records) => Ok(Some(block_of(records))),
             };
+            let block = block.inspect_err(|error| self.bad_pages.note_failure(error))?;
             if let Some(mut block) = block {
                 self.add_given_up(queue, from, &mut block);
                 return Ok(Some(block));
@@ -327,9 +327,12 @@ impl Engine {
         found.is_some_and(|found| (found.segment, found.offset) == (extent.segment, extent.offset))
     }
 
-    /// Reports the live messages that an extent has lost.
+    /// Reports the live messages that an extent has lost and that have not been named yet.
     pub(super) fn name_lost_extent(&self, queue: u64, extent: &Extent, read: &ExtentOctets) {
-        let live = self.live_in(queue, extent);
+        let mut live = self.live_in(queue, extent);
+        if let Some(queue) = self.state.lock().index.queues.get(&queue) {
+            live.retain(|seq| !queue.given_up.contains(*seq));
+        }
         let mut lost = Vec::new();
         for range in &read.lost {
             let within = |seq: &&u64| (range.first..=range.last).contains(*seq);

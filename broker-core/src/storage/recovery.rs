@@ -15,6 +15,8 @@
 mod log_files;
 mod segments;
 
+pub(super) use segments::lost_behind;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,7 +96,6 @@ pub(super) struct Opened {
     pub(super) parts: Parts,
     pub(super) recovered: Recovered,
     lacks_format: bool,
-    is_end_in_doubt: bool,
 }
 
 impl Engine {
@@ -123,15 +124,16 @@ impl Engine {
             // So that the next start does not report the same again. What stands in the way now
             // (no room, say) stands in nobody's way: the damage is reported twice then.
             if matches!(engine.checkpoint_step(), Ok(true)) {
-                engine.restore_lengths();
+                engine.mend_log_files();
             }
         }
         if opened.lacks_format {
             // Last: with it, log and checkpoints must be there too.
             format_file::write(&*engine.fs, &engine.paths.root, engine.node)?;
         }
-        if opened.is_end_in_doubt {
-            // Without it the next start reports the same again, and no more.
+        if !opened.recovered.damage.is_empty() {
+            // The log ends in a sound file from now on: its end may be what was damaged. Without
+            // this the next start reports the same again, and no more.
             drop(engine.seal_in_new_file());
         }
         engine.settle_log();
@@ -273,7 +275,6 @@ struct Outcome {
     lacks_format: bool,
     replayed: Replayed,
     unproven: Vec<Frame>,
-    is_end_in_doubt: bool,
 }
 
 impl Outcome {
@@ -328,12 +329,7 @@ impl Outcome {
             random: self.random,
             lock,
         };
-        Opened {
-            parts,
-            recovered,
-            lacks_format: self.lacks_format,
-            is_end_in_doubt: self.is_end_in_doubt,
-        }
+        Opened { parts, recovered, lacks_format: self.lacks_format }
     }
 }
 
@@ -404,7 +400,7 @@ impl Recovery<'_> {
             }
             self.damage.push(damage);
         }
-        let is_end_in_doubt = self.check_end(&files, &chain);
+        self.check_end(&files, &chain);
         let mut index = found.index;
         self.check_segments(&mut index)?;
         self.check_strict()?;
@@ -430,7 +426,6 @@ impl Recovery<'_> {
             lacks_format: !matches!(format, Found::Sound { .. }),
             replayed: found.replayed,
             unproven: found.unproven,
-            is_end_in_doubt,
         })
     }
 

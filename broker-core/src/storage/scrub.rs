@@ -159,23 +159,30 @@ impl Engine {
     }
 
     /// Reads what the segment says about itself. Nothing is lost when that is damaged: the
-    /// checkpoint says the same. Answers an octet for the work, so that a store of many tiny
+    /// checkpoint says the same, and what lives in it is to be written anew. Answers an octet for the work, so that a store of many tiny
     /// segments is not read in one step.
     fn scrub_ends(&self, segment: u64, reported: &mut BTreeSet<u64>) -> u64 {
         let path = self.segment_path(segment);
         let read =
             self.segment_file(segment).and_then(|file| read_footer(&*file).during("read", &path));
-        let detail = match read {
+        let (detail, is_unsound) = match read {
             Ok(Some(_)) => return 1,
+            // It has been told as a whole.
+            Ok(None) if self.bad_pages.is_gone(&path) => return 1,
             Ok(None) => {
                 let detail = "footer is not sound, extents may be".to_owned();
-                self.bad_pages.explain(detail, &path, 0..u64::MAX)
+                (self.bad_pages.explain(detail, &path, 0..u64::MAX), true)
             }
             Err(error) if error.is_shortage() || error.is_in_doubt() => return 1,
-            Err(error) => error.to_string(),
+            Err(error) => (error.to_string(), false),
         };
-        let is_alive = self.state.lock().index.segments.contains_key(&segment);
-        if is_alive && reported.insert(segment) {
+        let mut state = self.state.lock();
+        let Some(alive) = state.index.segments.get_mut(&segment) else {
+            return 1;
+        };
+        alive.is_damaged |= is_unsound;
+        drop(state);
+        if reported.insert(segment) {
             self.report(Damage::new(self.paths.relative(&path), detail));
         }
         1

@@ -1,4 +1,4 @@
-//! Moving messages out of the log, and out of half-dead segments.
+//! Moving messages out of the log, and out of half-dead or damaged segments.
 //!
 //! The one idea: both are the same act. What still lives is copied, sorted by queue and number,
 //! into new segments; one batch in the log says so; when that batch is durable the index points to
@@ -152,8 +152,8 @@ impl Engine {
         }
     }
 
-    /// Copies what lives in half-dead segments, or in many small ones, into new ones. Answers
-    /// whether there were any.
+    /// Copies what lives in half-dead segments, in damaged ones, or in many small ones, into new
+    /// ones. Answers whether there were any.
     ///
     /// # Errors
     /// When reading or writing fails; nothing has changed then.
@@ -187,7 +187,9 @@ impl Engine {
         for (id, segment) in alive {
             let is_half_dead = segment.live_octets * 2 + FIXED_LEN < segment.len;
             let is_small = small.len() > SMALL_SEGMENTS_MAX && small.contains(id);
-            if (is_half_dead || is_small) && total < self.options.compaction_len {
+            if (is_half_dead || is_small || segment.is_damaged)
+                && total < self.options.compaction_len
+            {
                 victims.push(*id);
                 total += segment.live_octets;
             }

@@ -9,13 +9,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::bad_pages::Judgement;
+use super::bad_pages::{BadPages, Judgement};
+use super::commit::CommitStep;
 use super::damage::Damage;
 use super::engine::{Engine, Parts, Paths};
 use super::error::{IoContext, StorageError};
 use super::format_file::{self, Found};
 use super::fs::FileSystem;
-use super::index::{Extent, Index, LogEntry};
+use super::index::{Extent, Index, LogEntry, SegmentUse};
 use super::options::Options;
 use super::read::plan_runs;
 use super::recovery::{Access, LOCK_FILE, Recovered, must_hold_store, open};
@@ -163,11 +164,17 @@ pub fn repair(
     options: Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Damage>, StorageError> {
-    must_hold_store(&*fs, &Paths::new(root))?;
+    // Through this a page of `FORMAT` that cannot be read is no failure, as it is none below.
+    must_hold_store(&BadPages::new(Arc::clone(&fs)), &Paths::new(root))?;
     let (engine, recovered) = Engine::open(fs, root, options)?;
     let mut damage = recovered.damage;
     engine.bad_pages.judge(Judgement::AtOnce);
     engine.check_messages(progress, &mut |found| damage.push(engine.give_up(found)))?;
+    engine.rewrite_damaged_segments()?;
+    // Twice, so that no checkpoint is left that knows what was damaged; then it can go.
+    engine.checkpoint_step()?;
+    engine.checkpoint_step()?;
+    engine.reclaim_step()?;
     engine.close_step()?;
     Ok(damage)
 }
@@ -232,6 +239,18 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Copies what lives in segments whose ends are not sound into new ones, and commits all.
+    fn rewrite_damaged_segments(&self) -> Result<(), StorageError> {
+        loop {
+            while self.commit_step()? == CommitStep::Written {}
+            let is_damaged = |segment: &SegmentUse| segment.is_damaged && segment.live_extents > 0;
+            let is_done = !self.state.lock().index.segments.values().any(is_damaged);
+            if is_done || !self.compact_step()? {
+                return Ok(());
+            }
+        }
     }
 
     /// Keeps the octets, and takes the messages out of the store.

@@ -47,7 +47,7 @@ impl TryFrom<String> for Durability {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// Refuse to start on a damaged store, instead of setting the damage aside.
+    /// Refuse to start where a start finds damage, instead of setting it aside. A start does not read every message.
     pub strict: bool,
     /// Begin anew where a store has lost its log and every checkpoint.
     pub accept_data_loss: bool,

@@ -93,7 +93,8 @@ fn a_running_store_gives_a_page_up_after_half_a_minute_and_not_before() {
         }
     };
     // Both were found by the first read, so neither had to wait for the other.
-    assert_eq!(given_up, [(PathBuf::from(PATH), 8192), (PathBuf::from(PATH), 12288)]);
+    let page = |offset| GivenUp::Page(PathBuf::from(PATH), offset);
+    assert_eq!(given_up, [page(8192), page(12288)]);
     assert_eq!(waited, TRY_EVERY * TRIES);
     assert_eq!(read(&pages, 0, LEN).unwrap(), with_zeros(8192..16384));
 }
@@ -151,4 +152,40 @@ fn what_is_written_over_a_bad_page_is_read_again_and_the_name_does_not_matter() 
     let mut found = [0; 4];
     read_full(&*file, 8192, &mut found).unwrap();
     assert_eq!(found, [7; 4]);
+}
+
+#[test]
+fn a_file_that_is_gone_is_looked_for_for_half_a_minute_and_then_reads_as_empty() {
+    let (fs, pages) = disk();
+    pages.judge(Judgement::InTime);
+    fs.lose(Path::new(PATH));
+    for _ in 1..TRIES {
+        assert!(is_in_doubt(&pages.open_gone(Path::new(PATH)).unwrap_err()));
+        assert_eq!(pages.try_again(TRY_EVERY), []);
+        assert!(!pages.is_gone(Path::new(PATH)));
+    }
+    assert_eq!(pages.try_again(TRY_EVERY), [GivenUp::File(PathBuf::from(PATH))]);
+    assert!(!pages.is_gone(Path::new(PATH)), "not before its messages have been named");
+    pages.give_up_file(Path::new(PATH));
+    assert!(pages.is_gone(Path::new(PATH)));
+    assert_eq!(pages.open_gone(Path::new(PATH)).unwrap().size().unwrap(), 0);
+    assert_eq!(pages.try_again(TRY_EVERY * TRIES), [], "once");
+}
+
+#[test]
+fn a_file_that_comes_back_or_cannot_be_opened_or_is_gone_with_its_directory_is_not_given_up() {
+    let (fs, pages) = disk();
+    pages.judge(Judgement::InTime);
+    let long = TRY_EVERY * TRIES;
+    assert!(pages.open_gone(Path::new(PATH)).is_err());
+    // No tries for want of handles.
+    fs.set_hook(|call| (call.operation == Operation::Open).then_some(Fault::OutOfFiles));
+    (0..TRIES * 2).for_each(|_| assert_eq!(pages.try_again(long), []));
+    fs.clear_hook();
+    assert!(pages.open_gone(Path::new(PATH)).is_err());
+    assert_eq!(pages.try_again(long), []);
+    assert_eq!(read(&pages, 0, 4).unwrap(), [1; 4]);
+    let elsewhere = Path::new("/no/such/directory/file");
+    assert!(pages.open_gone(elsewhere).is_err());
+    (0..TRIES * 2).for_each(|_| assert_eq!(pages.try_again(long), []));
 }

@@ -172,9 +172,8 @@ impl Recovery<'_> {
     }
 
     /// Reports pages behind the last frame that cannot be read: they may have been a frame, and no
-    /// other tells of it. Answers whether there are any.
-    pub(super) fn check_end(&mut self, files: &[ScannedFile], chain: &Chain) -> bool {
-        let before = self.damage.len();
+    /// other tells of it.
+    pub(super) fn check_end(&mut self, files: &[ScannedFile], chain: &Chain) {
         let last = chain.frames.last();
         for (index, file) in files.iter().enumerate().skip(last.map_or(0, |last| last.file)) {
             let end = match last {
@@ -189,7 +188,6 @@ impl Recovery<'_> {
                 self.damage.push(Damage::new(self.paths.relative(&file.path), detail));
             }
         }
-        self.damage.len() > before
     }
 
     /// Sorts the log's files into full ones, the next one, and spares.

@@ -77,6 +77,9 @@ impl Recovery<'_> {
             };
             let lost = lost_behind(index, id, sound_len);
             forget(index, &lost);
+            if let Some(segment) = index.segments.get_mut(&id) {
+                segment.is_damaged = true;
+            }
             if sound_len == 0 {
                 self.set_aside(&path, detail, lost);
             } else {
@@ -181,13 +184,13 @@ enum Verdict {
     Useless(String),
 }
 
-/// The live messages in extents of a segment that reach behind `len`.
-fn lost_behind(index: &Index, segment: u64, len: u64) -> Vec<LostMessages> {
+/// The live messages in extents of a segment that begin behind `len`. In one that is cut off there may still be some:
+/// they are sought when it is read.
+pub(in crate::storage) fn lost_behind(index: &Index, segment: u64, len: u64) -> Vec<LostMessages> {
     let mut lost = Vec::new();
     for (id, queue) in &index.queues {
-        let gone = queue.extents.iter().filter(|extent| {
-            extent.segment == segment && extent.offset + u64::from(extent.len) > len
-        });
+        let gone = queue.extents.iter();
+        let gone = gone.filter(|extent| extent.segment == segment && extent.offset >= len);
         for extent in gone {
             let live = queue.spilled.count(extent.first..=extent.last);
             let range = SeqRange { first: extent.first, last: extent.last };
@@ -195,6 +198,16 @@ fn lost_behind(index: &Index, segment: u64, len: u64) -> Vec<LostMessages> {
         }
     }
     lost.sort_unstable();
+    // One line is to name all of it.
+    lost.dedup_by(|next, lost: &mut LostMessages| {
+        let joins =
+            next.queue == lost.queue && Some(next.range.first) == lost.range.last.checked_add(1);
+        if joins {
+            lost.range.last = next.range.last;
+            lost.count += next.count;
+        }
+        joins
+    });
     lost
 }
 
