@@ -225,7 +225,7 @@ impl Engine {
         let mut state = self.state.lock();
         for lost in &damage.lost {
             if let Some(queue) = state.index.queues.get_mut(&lost.queue) {
-                queue.give_up(lost.range);
+                queue.note_lost(lost.range);
             }
         }
         drop(state);

@@ -83,7 +83,7 @@ pub(super) struct QueueIndex {
     pub(super) returns: BTreeMap<u64, u32>,
     /// Numbers that were live when the store was opened or later, and were given up since. Kept in
     /// memory only: whoever counts the messages of the queue learns them when reading past them.
-    pub(super) given_up: SeqSet,
+    pub(super) known_lost: SeqSet,
 }
 
 impl QueueIndex {
@@ -98,7 +98,7 @@ impl QueueIndex {
         let entries = self.log.capacity() * size_of::<LogEntry>();
         let extents = self.extents.capacity() * size_of::<Extent>();
         let rest = size_of::<Self>() + self.returns.len() * 32;
-        (entries + extents + rest) as u64 + self.spilled.memory() + self.given_up.memory()
+        (entries + extents + rest) as u64 + self.spilled.memory() + self.known_lost.memory()
     }
 
     /// All live numbers.
@@ -111,7 +111,7 @@ impl QueueIndex {
     }
 
     /// The live numbers of a range, ascending.
-    fn live_in(&self, range: SeqRange) -> Vec<u64> {
+    fn live_within(&self, range: SeqRange) -> Vec<u64> {
         let spilled = self.spilled.iter_from(range.first).take_while(|seq| *seq <= range.last);
         let mut live: Vec<u64> = spilled.collect();
         let in_log = self.log.range(self.log_from(range.first)..);
@@ -121,9 +121,9 @@ impl QueueIndex {
     }
 
     /// Notes which messages of a range are lost to its readers.
-    pub(super) fn give_up(&mut self, range: SeqRange) {
-        for seq in self.live_in(range) {
-            self.given_up.insert(seq);
+    pub(super) fn note_lost(&mut self, range: SeqRange) {
+        for seq in self.live_within(range) {
+            self.known_lost.insert(seq);
         }
     }
 

@@ -168,7 +168,7 @@ impl Engine {
             };
             let block = block.inspect_err(|error| self.bad_pages.note_failure(error))?;
             if let Some(mut block) = block {
-                self.add_given_up(queue, from, &mut block);
+                self.add_known_lost(queue, from, &mut block);
                 return Ok(Some(block));
             }
         }
@@ -177,9 +177,10 @@ impl Engine {
 
     /// Adds to what a block has lost what others had found damaged before it was read: maintenance
     /// and other readers.
-    fn add_given_up(&self, queue: u64, from: u64, block: &mut MessageBlock) {
+    fn add_known_lost(&self, queue: u64, from: u64, block: &mut MessageBlock) {
         let state = self.state.lock();
-        let Some(queue) = state.index.queues.get(&queue).filter(|queue| !queue.given_up.is_empty())
+        let Some(queue) =
+            state.index.queues.get(&queue).filter(|queue| !queue.known_lost.is_empty())
         else {
             return;
         };
@@ -187,7 +188,7 @@ impl Engine {
             block.lost.iter().any(|range| (range.first..=range.last).contains(seq))
                 || block.messages.binary_search_by_key(seq, |message| message.seq).is_ok()
         };
-        let passed = queue.given_up.iter_from(from).take_while(|seq| *seq < block.next);
+        let passed = queue.known_lost.iter_from(from).take_while(|seq| *seq < block.next);
         let unknown: Vec<SeqRange> =
             passed.filter(|seq| !is_known(seq)).map(SeqRange::one).collect();
         block.lost.extend_from_slice(&unknown);
@@ -331,7 +332,7 @@ impl Engine {
     pub(super) fn name_lost_extent(&self, queue: u64, extent: &Extent, read: &ExtentOctets) {
         let mut live = self.live_in(queue, extent);
         if let Some(queue) = self.state.lock().index.queues.get(&queue) {
-            live.retain(|seq| !queue.given_up.contains(*seq));
+            live.retain(|seq| !queue.known_lost.contains(*seq));
         }
         let mut lost = Vec::new();
         for range in &read.lost {
