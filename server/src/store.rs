@@ -53,8 +53,11 @@ pub(crate) fn options(settings: &Settings) -> Options {
         strict: settings.store.strict,
         accept_data_loss: settings.store.accept_data_loss,
         wal_file_len: file_len,
-        frame_len_max: defaults.frame_len_max.min(file_len / 2),
-        ballast_len: defaults.ballast_len.min(file_len),
+        frame_len_max: defaults.frame_len_max.min(file_len / 8),
+        pending_len_max: defaults.pending_len_max.min(file_len / 2),
+        compaction_len: defaults.compaction_len.min(file_len.saturating_mul(4)),
+        // A log file and the checkpoints that give others back, where a start finds nothing else.
+        ballast_len: defaults.ballast_len.min(file_len.saturating_mul(2)),
         cache_len: settings.store.read_cache.as_usize(),
         scrub_rate: settings.store.scrub_rate.octets(),
         scrub_interval: settings.store.scrub_interval.duration(),

@@ -44,9 +44,9 @@ const WITH_ALARM: [&str; 3] = [SMALL_FILES[0], SMALL_FILES[1], "limits.disk_free
 /// They are held by the store alone, when it has no more room.
 const WITHOUT_ALARM: [&str; 3] = [SMALL_FILES[0], SMALL_FILES[1], "limits.disk_free=1"];
 
-/// What the log of the store may keep when nothing lives in it: four full files, the one that is written, two that are
-/// ready, four spares, and the ballast.
-const LOG_MAX: u64 = 12 * MIB;
+/// What the log of the store may keep when nothing lives in it: four full files, the one that is written, three that
+/// are ready, four spares, and the ballast of two.
+const LOG_MAX: u64 = 14 * MIB;
 
 /// A segment below this size is left alone until there are more of them.
 const SEGMENT_MAX: u64 = 8 * MIB;

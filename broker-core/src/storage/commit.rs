@@ -135,12 +135,16 @@ impl Engine {
             }
             state.log.close_active();
             let ready = state.log.ready.len();
-            if ready < READY_FILES && !has_tried {
+            // One becomes active, one takes what waits by now should the disk be full, one is left for acks.
+            let wanted = READY_FILES + usize::from(state.log.spares.is_empty());
+            if ready < wanted && !has_tried {
                 has_tried = true;
                 drop(state);
-                match self.prepare_next(READY_FILES) {
+                match self.prepare_next(wanted) {
                     // One file is enough to go on with; maintenance tries again, and says why.
-                    Err(_) if ready > 0 => {}
+                    Err(_) if ready > 0 => {
+                        self.no_more_files();
+                    }
                     prepared => prepared?,
                 }
                 continue;

@@ -146,11 +146,13 @@ pub(super) struct FullReasons {
     pub(super) log: bool,
     /// A segment or checkpoint could not be written.
     pub(super) background: bool,
+    /// A message was refused since log files were last prepared: whether the disk is full is to be seen.
+    pub(super) refused: bool,
 }
 
 impl FullReasons {
     pub(super) fn any(self) -> bool {
-        self.log || self.background
+        self.log || self.background || self.refused
     }
 }
 
@@ -253,15 +255,19 @@ pub(super) struct Parts {
 
 impl Engine {
     pub(super) fn from_parts(parts: Parts) -> Self {
-        let durable = parts.state.durable;
         let cache = Cache::new(parts.options.cache_len);
-        Self {
+        let mut state = parts.state;
+        let durable = state.durable;
+        if !parts.maintenance.has_ballast && !parts.maintenance.checkpoints.is_empty() {
+            state.log.kept_free = parts.options.ballast_len;
+        }
+        let engine = Self {
             fs: Arc::clone(&parts.bad_pages) as Arc<dyn FileSystem>,
             bad_pages: parts.bad_pages,
             paths: parts.paths,
             options: parts.options,
             node: parts.node,
-            state: Mutex::new(parts.state),
+            state: Mutex::new(state),
             committing: Mutex::new(()),
             maintaining: Mutex::new(parts.maintenance),
             preparing: Mutex::new(()),
@@ -276,7 +282,9 @@ impl Engine {
             commit_wanted: Condvar::new(),
             maintenance_wanted: Condvar::new(),
             _lock: parts.lock,
-        }
+        };
+        engine.look_for_room();
+        engine
     }
 
     /// Appends a batch, contiguous and atomic, and answers the position at which all of it is
@@ -287,8 +295,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`StorageError::OutOfOrder`] and [`StorageError::TooLarge`] on a caller's mistake,
-    /// [`StorageError::DiskFull`] when the batch holds messages and the log has only the room left
-    /// that is kept for acks, [`StorageError::Poisoned`] after a failure. Nothing of the batch is
+    /// [`StorageError::DiskFull`] when the batch holds messages and there is no room for them besides
+    /// the log file that is kept for acks, [`StorageError::Poisoned`] after a failure. Nothing of the batch is
     /// written then.
     pub fn append(&self, batch: &Batch<'_>) -> Result<LogPosition, StorageError> {
         self.append_with(batch, None)
@@ -309,12 +317,11 @@ impl Engine {
             return Err(StorageError::Poisoned { reason: Arc::clone(reason) });
         }
         if batch.has_enqueues() {
-            if state.full.any() {
-                let room = state.log.room(self.options.wal_file_len);
-                if room < self.options.wal_file_len / 2 + state.pending_len() + batch.encoded_len()
-                {
-                    return Err(StorageError::DiskFull);
-                }
+            if !self.has_room(&state, batch) {
+                state.full.refused = true;
+                drop(state);
+                self.maintenance_wanted.notify_one();
+                return Err(StorageError::DiskFull);
             }
             reserve_numbers(&mut state.index, batch)?;
         }
@@ -336,15 +343,52 @@ impl Engine {
         Ok(LogPosition(end))
     }
 
+    /// Whether there is room for a batch with messages behind all that waits to be written. What is appended is never
+    /// taken back, and what frees room is written behind it: so there has to be room for it now, in files that exist,
+    /// or on a disk that has plenty, and one file is left for acks.
+    fn has_room(&self, state: &State, batch: &Batch<'_>) -> bool {
+        let mut fit = state.log.fit(state.full.any(), &self.options);
+        if let Some(frame) = &state.in_flight {
+            fit.place(frame.payload.len() as u64, u64::from(frame.records));
+        }
+        let (mut len, mut records) = (0, 0);
+        for frame in &state.pending {
+            if len > 0 {
+                fit.place(len, records);
+            }
+            (len, records) = (frame.payload.len() as u64, u64::from(frame.records));
+        }
+        // The last frame takes the batch, or part of a chain, when it may and can: as `encode` does it.
+        let joins = self.joins_open(state, batch.encoded_len());
+        let is_chain = batch.encoded_len() > self.options.record_len_max();
+        if !joins && len > 0 {
+            fit.place(std::mem::take(&mut len), std::mem::take(&mut records));
+        }
+        for record in batch.records() {
+            let record_len = record.encoded_len();
+            if is_chain && len > 0 && len + record_len > self.options.frame_len_max {
+                fit.place(std::mem::take(&mut len), std::mem::take(&mut records));
+            }
+            len += record_len;
+            records += 1;
+        }
+        fit.place(len, records);
+        fit.leaves_a_file()
+    }
+
+    /// Whether a batch of this length goes into the frame that is being filled.
+    fn joins_open(&self, state: &State, len: u64) -> bool {
+        state.pending.back().is_some_and(|frame| {
+            frame.is_open && frame.payload.len() as u64 + len <= self.options.frame_len_max
+        })
+    }
+
     /// Puts the records into frames: into the open one when they fit, into one of their own when
     /// they fit a file, into a chain of frames otherwise.
     fn encode(&self, state: &mut State, batch: &Batch<'_>) {
         let len = batch.encoded_len();
         let end = state.position + len;
-        let fits_open = state.pending.back().is_some_and(|frame| {
-            frame.is_open && frame.payload.len() as u64 + len <= self.options.frame_len_max
-        });
-        if !fits_open {
+        if !self.joins_open(state, len) {
             self.open_frame(state);
         }
         let is_chain = len > self.options.record_len_max();

@@ -12,6 +12,9 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 /// Directories and names.
 pub trait FileSystem: Send + Sync + Debug + 'static {
     /// Makes a directory with mode 0700; succeeds when it is there already.
@@ -102,6 +105,14 @@ pub trait File: Send + Sync + Debug {
     /// # Errors
     /// Whatever the operating system answers.
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Makes the file at least `len` octets long, with blocks for all of them: no write into it finds the disk full.
+    /// What is in it stays, and what is added reads as zeros. A file system that cannot promise room only makes it
+    /// longer.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers; some of the blocks may have been taken then.
+    fn allocate(&self, len: u64) -> io::Result<()>;
 
     /// Makes the data, and the length, survive a power cut (fdatasync).
     ///
@@ -301,6 +312,14 @@ impl File for fs::File {
 
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         Ok(rustix::io::pwritev(self, parts, offset)?)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let allocate = || rustix::fs::fallocate(self, FallocateFlags::empty(), 0, len);
+        match rustix::io::retry_on_intr(allocate) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.set_len(self.metadata()?.len().max(len)),
+            allocated => Ok(allocated?),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN};
+use super::frame::{BLOCK_LEN, FRAME_HEADER_LEN, footprint};
 use super::fs::File;
+use super::options::Options;
 
 /// Where one frame's payload lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,11 @@ pub(super) struct LogFiles {
     /// last file is noticed.
     pub(super) ready: VecDeque<LogFile>,
     pub(super) spares: Vec<PathBuf>,
+    /// Further files for which the disk had room when it was looked at.
+    pub(super) to_come: u64,
+    /// Octets of the disk that no new log file takes: the room of a ballast that was given up is for checkpoints and
+    /// segments, which free more.
+    pub(super) kept_free: u64,
     pub(super) next_id: u64,
 }
 
@@ -95,15 +101,25 @@ impl LogFiles {
         })
     }
 
-    /// Octets that frames may still take without another file being made.
-    pub(super) fn room(&self, file_len: u64) -> u64 {
-        let active = self.active.as_ref().map_or(0, |file| file_len.saturating_sub(file.offset));
-        active + self.ready.len() as u64 * (file_len - BLOCK_LEN)
-    }
-
     /// The id of the oldest file.
     pub(super) fn oldest_id(&self) -> Option<u64> {
         self.full.iter().chain(&self.active).chain(&self.ready).map(|file| file.id).next()
+    }
+
+    /// Begins to place frames: in the active file and those that are ready; and, unless none can be had now, in spares
+    /// and those to come.
+    pub(super) fn fit(&self, is_full: bool, options: &Options) -> Fit {
+        let file_len = options.wal_file_len;
+        let active = self.active.as_ref();
+        let more = if is_full { 0 } else { self.to_come.saturating_add(self.spares.len() as u64) };
+        Fit {
+            room: active.map_or(0, |file| file_len.saturating_sub(file.offset)),
+            records: active.map_or(0, |file| file.records),
+            files: more.saturating_add(self.ready.len() as u64),
+            is_over: false,
+            file_len,
+            records_max: options.file_records_max,
+        }
     }
 
     /// Makes the active file full, so that the next frame begins another.
@@ -111,5 +127,84 @@ impl LogFiles {
         if let Some(active) = self.active.take() {
             self.full.push_back(active);
         }
+    }
+}
+
+/// Frames placed in thought, in the order and in the way in which they will be written: none is divided between files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fit {
+    /// What is left of the file that is being filled.
+    room: u64,
+    records: u64,
+    /// Files behind it.
+    files: u64,
+    /// A frame was left without a place.
+    is_over: bool,
+    file_len: u64,
+    records_max: u64,
+}
+
+impl Fit {
+    /// Places a frame of this payload.
+    pub(super) fn place(&mut self, payload_len: u64, records: u64) {
+        let needed = footprint(payload_len);
+        if needed > self.room || self.records >= self.records_max {
+            self.is_over |= self.files == 0;
+            self.files = self.files.saturating_sub(1);
+            (self.room, self.records) = (self.file_len - BLOCK_LEN, 0);
+        }
+        self.is_over |= needed > self.room;
+        self.room = self.room.saturating_sub(needed);
+        self.records += records;
+    }
+
+    /// Whether every frame has a place and the last file is empty still: that is for what gives room back.
+    pub(super) fn leaves_a_file(&self) -> bool {
+        !self.is_over && self.files > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit(room: u64, files: u64) -> Fit {
+        Fit { room, records: 0, files, is_over: false, file_len: 64 << 10, records_max: 10 }
+    }
+
+    #[test]
+    fn frames_fill_files_in_order_and_the_last_one_stays_empty() {
+        let mut placed = fit(2 * BLOCK_LEN, 2);
+        placed.place(100, 1);
+        placed.place(100, 1);
+        assert!(placed.leaves_a_file());
+        placed.place(100, 1);
+        assert!(placed.leaves_a_file(), "the first of two files is begun");
+        placed.place(60_000 - FRAME_HEADER_LEN as u64, 1);
+        assert!(!placed.leaves_a_file(), "the last one is begun");
+    }
+
+    #[test]
+    fn what_is_left_of_a_file_is_lost_for_a_frame_that_does_not_fit() {
+        let mut placed = fit(10 * BLOCK_LEN, 1);
+        assert!(placed.leaves_a_file());
+        placed.place(11 * BLOCK_LEN, 1);
+        assert!(!placed.leaves_a_file());
+    }
+
+    #[test]
+    fn a_file_with_all_its_records_takes_no_more() {
+        let mut placed = fit(10 * BLOCK_LEN, 1);
+        placed.place(100, 10);
+        assert!(placed.leaves_a_file());
+        placed.place(100, 1);
+        assert!(!placed.leaves_a_file());
+    }
+
+    #[test]
+    fn no_number_of_files_makes_room_for_a_frame_larger_than_one() {
+        let mut placed = fit(0, u64::MAX);
+        placed.place(64 << 10, 1);
+        assert!(!placed.leaves_a_file());
     }
 }

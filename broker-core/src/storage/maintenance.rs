@@ -83,10 +83,13 @@ impl Engine {
         step: impl FnOnce(&Self) -> Result<bool, StorageError>,
     ) -> Result<bool, StorageError> {
         let done = step(self);
+        if !matches!(done, Ok(false)) {
+            self.look_for_room();
+        }
         match done {
             Err(error) if error.is_disk_full() => {
                 self.set_full(|full| full.background = true);
-                self.drop_ballast();
+                self.give_up_ballast(&mut self.maintaining.lock());
                 Ok(false)
             }
             done => done,
@@ -118,26 +121,47 @@ impl Engine {
         match prepared {
             Ok(did) => {
                 let wanted = self.options.wal_file_len.max(self.options.ballast_len);
-                let is_roomy = self.fs.available(&self.paths.root).is_ok_and(|free| free > wanted);
+                let is_roomy = self.look_for_room() > wanted;
                 self.set_full(|full| {
                     full.log = false;
+                    full.refused = false;
                     full.background &= !is_roomy;
                 });
                 Ok(did)
             }
             Err(error) if error.is_disk_full() => {
-                let ready = self.state.lock().log.ready.len();
-                self.set_full(|full| full.log |= ready < READY_FILES);
+                let ready = self.no_more_files();
+                self.set_full(|full| {
+                    let was_refused = std::mem::take(&mut full.refused);
+                    full.log |= ready < READY_FILES || was_refused;
+                });
                 Ok(false)
             }
             Err(error) => {
                 if error.is_shortage() {
-                    let is_last = self.state.lock().log.ready.is_empty();
-                    self.set_full(|full| full.log = is_last);
+                    let is_last = self.no_more_files() == 0;
+                    self.set_full(|full| {
+                        let was_refused = std::mem::take(&mut full.refused);
+                        full.log = is_last || was_refused;
+                    });
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Looks how much room the disk has, and with it how many log files are to come; answers the octets.
+    pub(super) fn look_for_room(&self) -> u64 {
+        let free = self.fs.available(&self.paths.root).unwrap_or(0);
+        self.state.lock().log.to_come = self.options.files_to_come(free);
+        free
+    }
+
+    /// Counts on the files that there are, until more can be made; answers how many are ready.
+    pub(super) fn no_more_files(&self) -> usize {
+        let mut state = self.state.lock();
+        state.log.to_come = 0;
+        state.log.ready.len()
     }
 
     fn prepare_files(&self) -> Result<bool, StorageError> {
@@ -154,7 +178,7 @@ impl Engine {
         Ok(did)
     }
 
-    /// Gives one more log file its name and header, unless `wanted` are ready. A spare's blocks
+    /// Gives one more log file its blocks, name and header, unless `wanted` are ready. A spare's blocks
     /// are written already, which makes flushing it several times faster.
     pub(super) fn prepare_next(&self, wanted: usize) -> Result<(), StorageError> {
         let _only = self.preparing.lock();
@@ -178,9 +202,11 @@ impl Engine {
             },
             None => None,
         };
+        let is_new = opened.is_none();
         let (from, file) = match opened {
             Some(opened) => opened,
             None => {
+                self.keep_ballast_room()?;
                 let path = spare_path(&self.paths.wal, self.random_number());
                 let file = self.fs.create(&path).during("create", &path)?;
                 (path, file)
@@ -201,6 +227,7 @@ impl Engine {
             return Err(error);
         }
         let mut state = self.state.lock();
+        state.log.to_come = state.log.to_come.saturating_sub(u64::from(is_new));
         // Ids of files in the log have no gaps, so that a missing file is noticed.
         state.log.next_id = id + 1;
         state.log.ready.push_back(LogFile {
@@ -218,11 +245,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the header, and the last block where the file is short: its length is final then.
+    /// Fails when a new log file would take the room that the ballast was given up for.
+    fn keep_ballast_room(&self) -> Result<(), StorageError> {
+        let kept_free = self.state.lock().log.kept_free;
+        let needed = self.options.wal_file_len + kept_free;
+        if kept_free > 0 && self.fs.available(&self.paths.root).is_ok_and(|free| free < needed) {
+            return Err(StorageError::DiskFull);
+        }
+        Ok(())
+    }
+
+    /// Writes the header, and gives a file that is short all its blocks: its length is final then.
     fn write_header(&self, file: &dyn File, id: u64, incarnation: u64) -> std::io::Result<()> {
         let (size, wanted) = (file.size()?, self.options.wal_file_len);
         if size < wanted {
-            write_zeros(file, wanted - BLOCK_LEN, BLOCK_LEN)?;
+            file.allocate(wanted)?;
         }
         let header = FileHeader::new(self.node, id, incarnation, size.max(wanted));
         write_full(file, 0, &[&header.encode()])
@@ -264,6 +301,7 @@ impl Engine {
 
     /// Fills a file with zeros, so that its blocks exist when it is wanted.
     fn make_spare(&self) -> Result<(), StorageError> {
+        self.keep_ballast_room()?;
         let path = spare_path(&self.paths.wal, self.random_number());
         self.fill(&path, self.options.wal_file_len)?;
         self.state.lock().log.spares.push(path);
@@ -292,15 +330,26 @@ impl Engine {
         }
         self.fill(&self.paths.ballast, self.options.ballast_len)?;
         maintenance.has_ballast = true;
+        self.state.lock().log.kept_free = 0;
         Ok(true)
     }
 
-    /// Gives the ballast's room to what frees more. A failure is as good as having none.
+    /// Gives room for one log file out of the ballast, where the log cannot go on otherwise; half of the rest is kept.
     pub(super) fn drop_ballast(&self) {
-        let mut maintenance = self.maintaining.lock();
-        if std::mem::take(&mut maintenance.has_ballast) {
+        self.give_up_ballast(&mut self.maintaining.lock());
+        let left = self.options.ballast_len.saturating_sub(self.options.wal_file_len);
+        self.state.lock().log.kept_free = left / 2;
+    }
+
+    /// Gives the ballast's room to what frees more; answers whether there was one. A failure to remove it is as good as
+    /// having none.
+    fn give_up_ballast(&self, maintenance: &mut Maintenance) -> bool {
+        let had_one = std::mem::take(&mut maintenance.has_ballast);
+        if had_one {
+            self.state.lock().log.kept_free = self.options.ballast_len;
             drop(self.fs.remove(&self.paths.ballast));
         }
+        had_one
     }
 
     /// Recycles, or removes, the oldest log file when nothing needs it.
@@ -355,7 +404,9 @@ impl Engine {
         let state = self.state.lock();
         let since = state.durable.saturating_sub(newest);
         let oldest_live = state.index.oldest_live_lsn().unwrap_or(u64::MAX);
-        let file_waits = state.log.full.len() >= self.options.full_files
+        // On a full disk none waits for company.
+        let full_files = if state.full.any() { 1 } else { self.options.full_files };
+        let file_waits = state.log.full.len() >= full_files
             && state.log.full.front().is_some_and(|file| {
                 let needed = file.end.max(file.needed_below);
                 file.end <= oldest_live && needed > replay_from && needed <= state.durable
@@ -384,8 +435,7 @@ impl Engine {
         let dir = &self.paths.checkpoints;
         let mut written = checkpoint::write(&*self.fs, dir, id, &octets);
         let is_full = written.as_ref().is_err_and(StorageError::is_disk_full);
-        if is_full && std::mem::take(&mut maintenance.has_ballast) {
-            drop(self.fs.remove(&self.paths.ballast));
+        if is_full && self.give_up_ballast(&mut maintenance) {
             written = checkpoint::write(&*self.fs, dir, id, &octets);
         }
         match written {

@@ -52,7 +52,8 @@ pub struct Options {
     pub cache_len: usize,
     /// Segment files held open to be read from, at least 1.
     pub open_segments: usize,
-    /// A file that is given up when a checkpoint or compaction finds the disk full.
+    /// A file that is given up when a checkpoint, spill or compaction finds the disk full, or a start finds no room for
+    /// a log file, for which there has to be `wal_file_len` of it.
     pub ballast_len: u64,
     /// The longest time that acks wait for company.
     pub ack_delay: Duration,
@@ -107,6 +108,13 @@ impl Options {
     /// using a file again costs nothing, where a new one is written twice.
     pub(super) fn spares_max(&self) -> usize {
         self.spares + 2
+    }
+
+    /// Log files that can be counted on with so much room on the disk: half of what segments, being made at the same
+    /// time, leave.
+    pub(super) fn files_to_come(&self, free: u64) -> u64 {
+        let for_segments = self.compaction_len.saturating_add(self.wal_file_len);
+        free.saturating_sub(for_segments) / 2 / self.wal_file_len
     }
 
     pub(super) fn check(&self) -> Result<(), StorageError> {

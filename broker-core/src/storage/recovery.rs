@@ -152,9 +152,10 @@ impl Engine {
         Ok(())
     }
 
-    /// What was found is written once more first, and only then is anything given back: so the ballast goes for it.
+    /// What was found is written once more first, and acks after it; only then is anything given back. So part of the
+    /// ballast's room goes for that where there is no log file at all.
     fn make_room(&self, wanted: usize) -> Result<(), StorageError> {
-        if self.state.lock().is_index_ahead() {
+        if wanted == 1 {
             self.drop_ballast();
         }
         match self.prepare_next(wanted) {

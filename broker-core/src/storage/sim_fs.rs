@@ -41,6 +41,7 @@ pub enum Operation {
     Size,
     Read,
     Write,
+    Allocate,
     SyncData,
 }
 
@@ -123,6 +124,8 @@ struct Inode {
     path: PathBuf,
     cache: Vec<u8>,
     platter: Vec<u8>,
+    /// Blocks that the file has on the disk; the others are holes.
+    blocks: BTreeSet<u64>,
     /// Sectors of `cache` that the platter does not have.
     dirty: BTreeSet<u64>,
     /// Pages that cannot be read, by number, each with the reads that fail before it can be again.
@@ -248,6 +251,7 @@ impl Inode {
             }
         }
         self.cache.clone_from(&self.platter);
+        self.blocks.retain(|block| block * PAGE_LEN < len as u64);
     }
 }
 
@@ -371,6 +375,7 @@ impl SimFs {
         disk.inode_next += 1;
         let inode = Inode {
             path: path.to_owned(),
+            blocks: (0..(octets.len() as u64).div_ceil(PAGE_LEN)).collect(),
             cache: octets.clone(),
             platter: octets,
             ..Inode::default()
@@ -447,6 +452,7 @@ impl Disk {
                 self.crashed = true;
                 match operation {
                     Operation::Write
+                    | Operation::Allocate
                     | Operation::Create
                     | Operation::CreateDir
                     | Operation::Rename
@@ -470,8 +476,25 @@ impl Disk {
             .files
             .values()
             .filter_map(|id| self.inodes.get(id))
-            .map(|inode| (inode.cache.len() as u64).next_multiple_of(4096))
+            .map(|inode| inode.blocks.len() as u64 * PAGE_LEN)
             .sum()
+    }
+
+    /// Gives the file blocks for these octets, or nothing when there is no room for all of them.
+    fn take_blocks(&mut self, id: u64, octets: std::ops::Range<u64>) -> io::Result<()> {
+        let inode = self.inodes.get(&id).ok_or(io::ErrorKind::NotFound)?;
+        let blocks = octets.start / PAGE_LEN..octets.end.div_ceil(PAGE_LEN);
+        let taken: Vec<u64> = blocks.filter(|block| !inode.blocks.contains(block)).collect();
+        if let Some(capacity) = self.capacity
+            && !taken.is_empty()
+            && self.allocated() + taken.len() as u64 * PAGE_LEN > capacity
+        {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Some(inode) = self.inodes.get_mut(&id) {
+            inode.blocks.extend(taken);
+        }
+        Ok(())
     }
 
     fn change(&mut self, change: Change) {
@@ -481,15 +504,7 @@ impl Disk {
 
     fn write(&mut self, id: u64, offset: u64, octets: &[u8]) -> io::Result<()> {
         let end = offset + octets.len() as u64;
-        let old_len = self.inodes.get(&id).map_or(0, |inode| inode.cache.len() as u64);
-        if let Some(capacity) = self.capacity
-            && end > old_len
-        {
-            let growth = end.next_multiple_of(4096) - old_len.next_multiple_of(4096);
-            if growth > 0 && self.allocated() + growth > capacity {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-        }
+        self.take_blocks(id, offset..end)?;
         let inode = self.inodes.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
         let (start, stop) = (super::octets::to_usize(offset), super::octets::to_usize(end));
         if inode.cache.len() < stop {
@@ -688,6 +703,15 @@ impl File for SimFile {
         }
         disk.write(self.inode, offset, &octets)?;
         disk.leave(octets.len())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let (mut disk, _) = self.lock_call(Operation::Allocate)?;
+        disk.take_blocks(self.inode, 0..len)?;
+        let inode = disk.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
+        let len = super::octets::to_usize(len).max(inode.cache.len());
+        inode.cache.resize(len, 0);
+        disk.leave(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
