@@ -88,6 +88,10 @@ impl File for Nothing {
         Err(io::ErrorKind::NotFound.into())
     }
 
+    fn allocate(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         Err(io::ErrorKind::NotFound.into())
     }
