@@ -318,9 +318,13 @@ impl Engine {
         }
         if batch.has_enqueues() {
             if !self.has_room(&state, batch) {
+                // Once: where the disk is known to be full maintenance looks again by itself.
+                let is_news = !state.full.any();
                 state.full.refused = true;
                 drop(state);
-                self.maintenance_wanted.notify_one();
+                if is_news {
+                    self.maintenance_wanted.notify_one();
+                }
                 return Err(StorageError::DiskFull);
             }
             reserve_numbers(&mut state.index, batch)?;

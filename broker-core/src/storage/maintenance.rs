@@ -137,14 +137,20 @@ impl Engine {
                 });
                 Ok(false)
             }
+            Err(error) if error.is_shortage() => {
+                let is_last = self.no_more_files() == 0;
+                self.set_full(|full| {
+                    let was_refused = std::mem::take(&mut full.refused);
+                    full.log = is_last || was_refused;
+                });
+                Err(error)
+            }
             Err(error) => {
-                if error.is_shortage() {
-                    let is_last = self.no_more_files() == 0;
-                    self.set_full(|full| {
-                        let was_refused = std::mem::take(&mut full.refused);
-                        full.log = is_last || was_refused;
-                    });
-                }
+                self.look_for_room();
+                let lacks_files = self.state.lock().log.ready.len() < READY_FILES;
+                self.set_full(|full| {
+                    full.log |= std::mem::take(&mut full.refused) && lacks_files;
+                });
                 Err(error)
             }
         }
@@ -258,9 +264,8 @@ impl Engine {
     /// Writes the header, and gives a file that is short all its blocks: its length is final then.
     fn write_header(&self, file: &dyn File, id: u64, incarnation: u64) -> std::io::Result<()> {
         let (size, wanted) = (file.size()?, self.options.wal_file_len);
-        if size < wanted {
-            file.allocate(wanted)?;
-        }
+        // One that is long enough may have holes: it was copied, or lengthened.
+        file.allocate(wanted)?;
         let header = FileHeader::new(self.node, id, incarnation, size.max(wanted));
         write_full(file, 0, &[&header.encode()])
     }

@@ -172,7 +172,14 @@ impl Engine {
     }
 
     fn compaction_work(&self) -> Option<Compaction> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        let has_damaged = state.index.segments.values().any(|segment| segment.is_damaged);
+        let mut free = 0;
+        if has_damaged {
+            drop(state);
+            free = self.fs.available(&self.paths.root).unwrap_or(0);
+            state = self.state.lock();
+        }
         if state.segment_change_pending {
             return None;
         }
@@ -183,16 +190,26 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         let mut victims: Vec<u64> = Vec::new();
+        let mut damaged = None;
         let mut total = 0;
         for (id, segment) in alive {
             let is_half_dead = segment.live_octets * 2 + FIXED_LEN < segment.len;
             let is_small = small.len() > SMALL_SEGMENTS_MAX && small.contains(id);
-            if (is_half_dead || is_small || segment.is_damaged)
-                && total < self.options.compaction_len
-            {
-                victims.push(*id);
-                total += segment.live_octets;
+            if is_half_dead || is_small {
+                if total < self.options.compaction_len {
+                    victims.push(*id);
+                    total += segment.live_octets;
+                }
+            } else if segment.is_damaged && damaged.is_none() {
+                damaged = Some((*id, segment.live_octets));
             }
+        }
+        // Last, and alone: it gives no room back, and may fail again and again.
+        if victims.is_empty()
+            && let Some((id, live_octets)) = damaged
+            && live_octets.saturating_add(self.options.wal_file_len) < free
+        {
+            victims.push(id);
         }
         if victims.is_empty() {
             return None;

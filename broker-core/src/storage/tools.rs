@@ -170,11 +170,10 @@ pub fn repair(
     let mut damage = recovered.damage;
     engine.bad_pages.judge(Judgement::AtOnce);
     engine.check_messages(progress, &mut |found| damage.push(engine.give_up(found)))?;
-    engine.rewrite_damaged_segments()?;
-    // Twice, so that no checkpoint is left that knows what was damaged; then it can go.
-    engine.checkpoint_step()?;
-    engine.checkpoint_step()?;
-    engine.reclaim_step()?;
+    // What was lost is settled, and is told whatever becomes of the rest.
+    if let Err(error) = engine.replace_damaged_files() {
+        damage.push(Damage::new("", format!("not all that is damaged could be replaced: {error}")));
+    }
     engine.close_step()?;
     Ok(damage)
 }
@@ -238,6 +237,16 @@ impl Engine {
                 progress(Progress { done, total });
             }
         }
+        Ok(())
+    }
+
+    /// Puts sound files in the place of damaged ones, where there is room, and removes what nothing needs any more.
+    fn replace_damaged_files(&self) -> Result<(), StorageError> {
+        self.rewrite_damaged_segments()?;
+        // Twice, so that no checkpoint is left that knows what was damaged; then it can go.
+        self.checkpoint_step()?;
+        self.checkpoint_step()?;
+        self.reclaim_step()?;
         Ok(())
     }
 
