@@ -6,8 +6,8 @@
 //!
 //! What died and has to be read before it can be passed on, because a consumer had it and only the log has more of it than
 //! its place, is *doomed*. What dies behind it, of whatever, waits in the same line, without its body if the log has it:
-//! dead letters arrive in the order in which they died. (Not so what two threads let die at the same moment, such as the
-//! sweep and whoever reads the backlog ahead: both carry on what they have found.)
+//! dead letters arrive in the order in which they died. (Not so what two threads carry on at the same moment: the sweep
+//! and whoever reads the backlog ahead, or, of one rejection, who rejects what memory has and who reads the rest.)
 
 use std::collections::VecDeque;
 use std::ops::Range;
