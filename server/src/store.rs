@@ -56,7 +56,8 @@ pub(crate) fn options(settings: &Settings) -> Options {
         frame_len_max: defaults.frame_len_max.min(file_len / 8),
         pending_len_max: defaults.pending_len_max.min(file_len / 2),
         compaction_len: defaults.compaction_len.min(file_len.saturating_mul(4)),
-        // A log file and the checkpoints that give others back, where a start finds nothing else.
+        // With small files it has room for a log file and the checkpoints that give others back, where a start finds
+        // nothing else; with large ones only for the checkpoints.
         ballast_len: defaults.ballast_len.min(file_len.saturating_mul(2)),
         cache_len: settings.store.read_cache.as_usize(),
         scrub_rate: settings.store.scrub_rate.octets(),

@@ -53,7 +53,7 @@ pub struct Options {
     /// Segment files held open to be read from, at least 1.
     pub open_segments: usize,
     /// A file that is given up when a checkpoint, spill or compaction finds the disk full, or a start finds no room for
-    /// a log file, for which there has to be `wal_file_len` of it.
+    /// a log file; the latter helps only if there is `wal_file_len` of it.
     pub ballast_len: u64,
     /// The longest time that acks wait for company.
     pub ack_delay: Duration,
